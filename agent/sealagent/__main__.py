@@ -1,0 +1,7 @@
+"""``python -m sealagent``."""
+
+from __future__ import annotations
+
+from sealagent.cli import main
+
+main()

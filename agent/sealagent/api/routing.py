@@ -1,0 +1,118 @@
+"""The route table: one entry a route, from which the server and the OpenAPI document are both made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from sealagent.api.idempotency import Answer
+from sealagent.api.services import SERVICES, Services
+from sealagent.callers.peer import Caller
+from sealagent.errors import FormatError, LimitExceeded
+
+__all__ = ["CALLER", "Route", "json_answer", "json_response", "read_json", "services"]
+
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_JSON_DEPTH = 32
+"""Nesting of a JSON body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route and what the OpenAPI document says of it."""
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    summary: str
+    answer: type[BaseModel] | str
+    """Model of the JSON answer, or the media type of another."""
+    request: type[BaseModel] | None = None
+    document: bool = False
+    """The request is multipart: part ``request`` (JSON of the model) and part ``document`` (the file)."""
+    changes: bool = False
+    """Changes state, so it takes an ``Idempotency-Key``."""
+    errors: tuple[str, ...] = ()
+    """Codes beyond those every route may answer with."""
+    query: tuple[tuple[str, str, str], ...] = ()
+    """Name, JSON type and description of query parameters."""
+
+
+def services(request: web.Request) -> Services:
+    """Return the agent's parts."""
+    return request.app[SERVICES]
+
+
+def parse_json(octets: bytes, model: type[M]) -> M:
+    """Check a JSON body against its model.
+
+    :raises FormatError: ``request_invalid``, naming the first wrong field; values are not repeated.
+    """
+    # Counting openers bounds the nesting before any parser recurses; brackets within strings only make it stricter.
+    if octets.count(b"[") + octets.count(b"{") > MAX_JSON_DEPTH and _depth(octets) > MAX_JSON_DEPTH:
+        raise FormatError("request_invalid", f"JSON is nested deeper than {MAX_JSON_DEPTH}")
+    try:
+        return model.model_validate_json(octets)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise FormatError("request_invalid", f"{where}: {first['msg']}", field=where) from None
+
+
+def _depth(octets: bytes) -> int:
+    depth = deepest = 0
+    inside = escaped = False
+    for octet in octets:
+        if inside:
+            if escaped:
+                escaped = False
+            elif octet == 0x5C:
+                escaped = True
+            elif octet == 0x22:
+                inside = False
+        elif octet == 0x22:
+            inside = True
+        elif octet in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif octet in b"]}":
+            depth -= 1
+    return deepest
+
+
+async def read_json(request: web.Request, model: type[M]) -> tuple[M, bytes]:
+    """Read and check a JSON body; return it and its octets.
+
+    :raises FormatError: ``media_type_unsupported``, ``request_invalid``.
+    :raises LimitExceeded: ``body_too_large``, ``body_timeout``.
+    """
+    if request.content_type != "application/json":
+        raise FormatError("media_type_unsupported", "the body must be application/json")
+    limits = services(request).limits
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            octets = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise LimitExceeded("body_too_large", f"a JSON body may have {limits.json_bytes} octets") from None
+    except TimeoutError:
+        raise LimitExceeded("body_timeout", f"the body took longer than {limits.body_seconds} s") from None
+    return parse_json(octets, model), octets
+
+
+def json_answer(value: dict[str, Any], status: int = 200) -> Answer:
+    """Return a JSON answer that the idempotency cache can keep."""
+    return Answer(json.dumps(value, ensure_ascii=False).encode(), "application/json", status=status)
+
+
+def json_response(value: dict[str, Any]) -> web.Response:
+    """Return a JSON response."""
+    return web.Response(body=json.dumps(value, ensure_ascii=False).encode(), content_type="application/json")

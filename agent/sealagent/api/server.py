@@ -1,0 +1,91 @@
+"""The application behind the listeners: who is calling, limits, errors."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from sealagent.api import documents, openapi, resources
+from sealagent.api.idempotency import IdempotencyCache
+from sealagent.api.problems import problem_response
+from sealagent.api.routing import CALLER, Route, json_response
+from sealagent.api.services import SERVICES, Services
+from sealagent.callers.peer import Caller, peer_of, require_uid
+from sealagent.errors import SealAgentError
+from sealdrivers.errors import DriverError
+
+__all__ = ["ROUTES", "application", "openapi_document"]
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_callers: weakref.WeakKeyDictionary[Any, Caller] = weakref.WeakKeyDictionary()
+"""One look at the peer a connection: the kernel fixed its credentials when it connected."""
+
+
+async def show_openapi(request: web.Request) -> web.StreamResponse:
+    """``GET /v1/openapi.json``."""
+    return json_response(openapi_document())
+
+
+ROUTES: tuple[Route, ...] = (
+    *resources.ROUTES,
+    *documents.ROUTES,
+    Route("GET", "/v1/openapi.json", show_openapi, "This document", "application/json"),
+)
+
+
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document of all routes."""
+    return openapi.document(ROUTES)
+
+
+def _caller(request: web.Request, owner_uid: int) -> Caller:
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the caller went away")
+    caller = _callers.get(transport)
+    if caller is None:
+        caller = peer_of(transport.get_extra_info("socket"))
+        require_uid(caller, owner_uid)
+        _callers[transport] = caller
+    return caller
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Identify the caller first; turn every error into problem details."""
+    try:
+        request[CALLER] = _caller(request, request.app[SERVICES].owner_uid)
+        return await handler(request)
+    except (SealAgentError, DriverError) as error:
+        log.info("%s %s: %s: %s", request.method, request.path, error.code, error.message)
+        return problem_response(error)
+    except web.HTTPNotFound:
+        return problem_response(SealAgentError("not_found", f"no resource {request.path[:200]!r}"))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return problem_response(SealAgentError("method_not_allowed", f"{request.path} takes {allowed}"))
+    except web.HTTPException:
+        raise
+    except ConnectionError:
+        raise
+    except Exception:
+        # The one place where an unforeseen fault ends: logged with its trace, answered without.
+        log.exception("%s %s failed", request.method, request.path)
+        return problem_response(SealAgentError("internal_error", "an unforeseen fault; the daemon's log has the trace"))
+
+
+def application(services: Services) -> web.Application:
+    """Return the application with all routes."""
+    app = web.Application(middlewares=[_guard], client_max_size=services.limits.json_bytes)
+    app[SERVICES] = services
+    app[documents.IDEMPOTENCY] = IdempotencyCache()
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler)
+    return app

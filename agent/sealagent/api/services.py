@@ -1,0 +1,59 @@
+"""What the routes need, handed in by the builder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sealagent.clock import Clock
+from sealagent.documents.limits import Limits
+from sealagent.events import EventHub
+from sealagent.records.ledger import Ledger
+from sealagent.seals.store import SealStore
+from sealagent.signing.inventory import Inventory
+from sealagent.signing.line import SigningLine
+from sealagent.signing.unlock import Unlocker
+from sealdrivers.contract import TokenService
+
+__all__ = ["SERVICES", "ApiLimits", "Services"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """Bounds on what the socket takes."""
+
+    json_bytes: int
+    digests_per_request: int
+    body_seconds: float
+    documents: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The agent's parts, as far as routes use them."""
+
+    line: SigningLine
+    inventory: Inventory
+    unlocker: Unlocker
+    tokens: TokenService
+    store: SealStore
+    ledger: Ledger
+    events: EventHub
+    clock: Clock
+    limits: ApiLimits
+    spool: Path
+    """Directory for documents in passage, on the state's file system, mode 0700."""
+    started: datetime
+    health: Callable[[], dict[str, Any]]
+    """Modules, workers and faults for ``GET /v1/status``."""
+    document_slots: asyncio.Semaphore
+    owner_uid: int
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

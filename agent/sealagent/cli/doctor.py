@@ -1,0 +1,66 @@
+"""``sealagent doctor``: what is there, what is missing, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+
+import click
+
+from sealagent import __version__
+from sealagent.catalog import problem
+from sealagent.cli.output import chinese, clean
+from sealagent.client import Agent, AgentError
+from sealagent.paths import config_files, socket_path, state_dir
+
+PINENTRIES = ("pinentry", "pinentry-gnome3", "pinentry-qt", "pinentry-gtk-2", "pinentry-curses", "pinentry-tty")
+
+
+@click.command("doctor")
+def command() -> None:
+    """Look at what there is, and say what is missing; the output holds no secret and suits a fault report."""
+    click.echo(f"SealAgent {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    click.echo(f"socket        {socket_path()}")
+    click.echo(f"state         {state_dir()}")
+    for file in config_files():
+        click.echo(f"configuration {file}{'' if file.is_file() else ' (absent)'}")
+    found = next((path for name in PINENTRIES if (path := shutil.which(name))), None)
+    click.echo(f"pinentry      {found or 'none: install pinentry, or run the daemon in a terminal'}")
+    _candidates()
+    try:
+        with Agent(timeout=30) as agent:
+            _agent(agent)
+    except AgentError as error:
+        known = problem(error.code)
+        click.echo(f"agent         {known.title_zh if chinese() else known.title}: {clean(error.detail)}")
+        click.echo(f"              → {known.next_step_zh if chinese() else known.next_step}")
+        sys.exit(known.exit)
+
+
+def _candidates() -> None:
+    from sealdrivers.discovery import find_modules
+
+    for candidate in find_modules(p11_kit=True, vendor_table=True):
+        there = "" if os.access(candidate.path, os.R_OK) else " (absent)"
+        click.echo(f"module        {candidate.path}{there}, named by {candidate.source}")
+
+
+def _agent(agent: Agent) -> None:
+    status = agent.status()
+    click.echo(f"agent         {status['version']}, running since {status['started']}")
+    for module in status["modules"]:
+        fault = f": {clean(module['fault'])}" if module.get("fault") else ""
+        click.echo(f"loaded        {module.get('path') or 'refused'} {module['state']}{fault}")
+    tokens = agent.tokens()
+    for token in tokens["tokens"]:
+        soft = " (software: test only)" if token["software"] else ""
+        click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")
+    seals = agent.seals()
+    for seal in seals["seals"]:
+        click.echo(f"seal          {clean(seal['name'])}: {'usable' if seal['usable'] else 'not usable now'}")
+    for fault in {*tokens["faults"], *seals["faults"]}:
+        click.echo(f"fault         {clean(fault)}")
+    if not tokens["tokens"]:
+        click.echo("token         none: plug in a key, and check that its module is listed above")

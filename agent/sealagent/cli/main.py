@@ -1,0 +1,76 @@
+"""The top command; nouns are loaded only when used, so that a short command stays short."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from sealagent import __version__
+from sealagent.cli.output import report_error
+
+__all__ = ["main"]
+
+NOUNS = {
+    "daemon": "run the agent",
+    "doctor": "look at what there is, and say what is missing",
+    "document": "seal and verify documents",
+    "key": "keys on tokens",
+    "record": "the record of every signature and refusal",
+    "seal": "seals, and whether they can be used now",
+    "status": "how the agent is",
+    "token": "plugged-in tokens",
+}
+
+
+class _Nouns(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(NOUNS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in NOUNS:
+            return None
+        command = importlib.import_module(f"sealagent.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        # Listing must not import every noun.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(NOUNS.items()))
+
+
+@click.command(
+    cls=_Nouns,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Examples: sealagent seal list; sealagent document seal a.ofd --seal NAME --at 1,120,200; "
+    "sealagent document verify a.ofd",
+)
+@click.version_option(__version__, prog_name="sealagent")
+@click.option("--socket", metavar="PATH", help="The agent's socket.  [default: the usual place]")
+def _root(socket: str | None) -> None:
+    """SealAgent: seal and sign with keys that never leave a USB key or an HSM."""
+    if socket is not None:
+        os.environ["SEALAGENT_SOCKET"] = socket
+
+
+def main() -> None:
+    """Run the command line; every named error ends with its exit status and its next step."""
+    try:
+        _root(prog_name="sealagent", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("aborted", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from complaining at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(report_error(error))

@@ -1,0 +1,117 @@
+"""``sealagent record``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from sealagent.catalog import Exit
+from sealagent.cli.output import clean, json_option, print_json, table
+from sealagent.client import Agent
+
+
+@click.group("record")
+def command() -> None:
+    """The record of every signature and refusal.
+
+    \b
+    sealagent record list
+    sealagent record export -o record.jsonl
+    sealagent record verify record.jsonl     # needs no agent, no token, no network
+    """
+
+
+def _what(entry: dict[str, Any]) -> str:
+    body = entry["body"]
+    named = (body.get("document") or {}).get("name") or (body.get("seal") or {}).get("name") or ""
+    parts = [body.get("operation", ""), named, body.get("reason", "")]
+    if "intent" in body:
+        parts.insert(0, f"of {body['intent']}")
+    return " ".join(part for part in parts if part)
+
+
+@command.command("list")
+@click.option("--after", default=0, help="Entries after this number.")
+@click.option("--limit", default=100, help="At most this many.", type=click.IntRange(1, 1000))
+@json_option
+def list_records(after: int, limit: int, as_json: bool) -> None:
+    """List entries, oldest first."""
+    with Agent() as agent:
+        answer = agent.records(after, limit)
+    if as_json:
+        print_json(answer)
+        return
+    table(
+        ("NUMBER", "TIME", "KIND", "WHAT", "HASH"),
+        [
+            (entry["number"], entry["time"], entry["kind"], _what(entry), entry["hash"][:16])
+            for entry in answer["records"]
+        ],
+    )
+
+
+@command.command("show")
+@click.argument("number", type=int)
+def show(number: int) -> None:
+    """Show one entry whole."""
+    with Agent() as agent:
+        print_json(agent.record(number))
+
+
+@command.command("export")
+@click.option("-o", "--out", type=click.File("wb", lazy=True), required=True, help="Where to write (JSON lines).")
+def export(out: IO[bytes]) -> None:
+    """Write the whole record to a file that anybody can check."""
+    with Agent() as agent:
+        for chunk in agent.export_record():
+            out.write(chunk)
+
+
+@command.command("checkpoint")
+def checkpoint() -> None:
+    """Print size and root, to be kept elsewhere: with it a later cut of the record shows."""
+    with Agent() as agent:
+        click.echo(agent.checkpoint()["text"], nl=False)
+
+
+@command.command("verify")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--checkpoint", "kept", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="An earlier checkpoint."
+)
+@json_option
+def verify(file: Path, kept: Path | None, as_json: bool) -> None:
+    """Check an export: each entry, the chain, the tree; exit status 3 when something is wrong."""
+    from sealagent.records.check import check_export, read_lines
+    from sealagent.records.tree import MAX_CHECKPOINT, parse_checkpoint
+
+    checkpoint = None
+    if kept is not None:
+        with kept.open("rb") as text:
+            checkpoint = parse_checkpoint(text.read(MAX_CHECKPOINT).decode("utf-8", "replace"))
+    with file.open("rb") as export:
+        report = check_export(read_lines(export), checkpoint)
+    root = report.head.root.hex() if report.head else None
+    if as_json:
+        fault = report.fault
+        print_json(
+            {
+                "ok": report.ok,
+                "size": report.size,
+                "root": root,
+                "open_intents": list(report.open_intents),
+                "checkpoint": report.checkpoint,
+                "fault": asdict(fault) if fault else None,
+            }
+        )
+    elif report.fault is None:
+        click.echo(f"ok: {report.size} entries, root {root}")
+        for number in report.open_intents:
+            click.echo(f"note: intent {number} has no outcome: the agent was working on it, or was interrupted")
+    else:
+        click.echo(f"DAMAGED at entry {report.fault.number}: {report.fault.code}: {clean(report.fault.detail)}")
+    if report.fault is not None:
+        raise click.exceptions.Exit(Exit.NOT_VALID)

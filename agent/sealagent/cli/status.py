@@ -1,0 +1,29 @@
+"""``sealagent status``."""
+
+from __future__ import annotations
+
+import click
+
+from sealagent.cli.output import json_option, print_json
+from sealagent.client import Agent
+
+
+@click.command("status")
+@json_option
+def command(as_json: bool) -> None:
+    """Say how the agent is."""
+    with Agent() as agent:
+        status = agent.status()
+    if as_json:
+        print_json(status)
+        return
+    click.echo(f"SealAgent {status['version']}, running since {status['started']}")
+    for module in status["modules"]:
+        click.echo(f"module {module.get('path') or '(refused)'}: {module['state']}" + _fault(module.get("fault")))
+    click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
+    if status["interrupted"]:
+        click.echo(f"{status['interrupted']} signatures were interrupted by the agent's last end (see the record)")
+
+
+def _fault(fault: str | None) -> str:
+    return f" ({fault})" if fault else ""

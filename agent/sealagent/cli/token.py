@@ -1,0 +1,79 @@
+"""``sealagent token``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sealagent.cli.output import json_option, print_json, table
+from sealagent.client import Agent
+
+
+@click.group("token")
+def command() -> None:
+    """Plugged-in tokens.
+
+    \b
+    sealagent token list
+    sealagent token change-pin TOKEN
+    """
+
+
+def _pin(token: dict[str, Any]) -> str:
+    pin = token["pin"]
+    if pin["locked"]:
+        return "locked"
+    if not pin["initialized"]:
+        return "not set"
+    if pin["final_try"]:
+        return "LAST TRY"
+    if pin["tries_left"] is not None:
+        return f"{pin['tries_left']} tries left"
+    return "tries low" if pin["count_low"] else "ok"
+
+
+@command.command("list")
+@json_option
+def list_tokens(as_json: bool) -> None:
+    """List the tokens that are plugged in."""
+    with Agent() as agent:
+        answer = agent.tokens()
+    if as_json:
+        print_json(answer)
+        return
+    table(
+        ("ID", "LABEL", "SERIAL", "MODEL", "PIN", "STATE"),
+        [
+            (
+                token["id"],
+                token["label"],
+                token["serial"],
+                token["model"] + (" (software: test only)" if token["software"] else ""),
+                _pin(token),
+                "unlocked" if token["unlocked"] else "locked",
+            )
+            for token in answer["tokens"]
+        ],
+    )
+    for fault in answer["faults"]:
+        click.echo(f"warning: {fault}", err=True)
+    if not answer["tokens"]:
+        click.echo("no token is plugged in; `sealagent doctor` shows what was looked for", err=True)
+
+
+@command.command("lock")
+@click.argument("token")
+def lock(token: str) -> None:
+    """Log out of a token."""
+    with Agent() as agent:
+        agent.lock_token(token)
+
+
+@command.command("change-pin")
+@click.argument("token")
+def change_pin(token: str) -> None:
+    """Change a token's PIN; the agent's own prompt asks for it."""
+    with Agent() as agent:
+        agent.change_pin(token)
+    click.echo("the PIN was changed", err=True)

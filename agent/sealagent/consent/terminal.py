@@ -1,0 +1,195 @@
+"""Asking on the terminal of a daemon that runs in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import termios
+from collections.abc import Mapping
+from types import TracebackType
+
+from sealagent.consent.prompter import (
+    DEFAULT_TIMEOUT,
+    MAX_ATTEMPTS,
+    MAX_PIN,
+    PinRequest,
+    length_fits,
+    pin_length_error,
+    wipe,
+)
+from sealagent.consent.texts import PromptText, language, prompt_text
+from sealagent.errors import SealAgentError
+
+__all__ = ["SavedTerminal", "TerminalPrompter", "terminal_usable"]
+
+_ENTER = frozenset(b"\r\n")
+_CANCEL = frozenset((0x03, 0x04, 0x1B))  # Ctrl-C, Ctrl-D, Escape (also the start of an arrow key: never part of a PIN)
+_BACKSPACE = frozenset((0x08, 0x7F))
+_CLEAR = 0x15  # Ctrl-U
+
+
+class SavedTerminal:
+    """The settings of a terminal, to be put back after a program that was killed. Does nothing without one."""
+
+    def __init__(self, path: str | None) -> None:
+        self._fd: int | None = None
+        self._settings: list[object] | None = None
+        with contextlib.suppress(OSError, termios.error):
+            if path:
+                self._fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._settings = termios.tcgetattr(self._fd)
+
+    def restore(self) -> None:
+        if self._fd is not None and self._settings is not None:
+            _set(self._fd, self._settings)
+
+    def __enter__(self) -> SavedTerminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+class TerminalPrompter:
+    """A :class:`~sealagent.consent.prompter.Prompter` on a terminal, without echo, one prompt at a time.
+
+    :param path: the terminal; ``/dev/tty`` is the one the daemon was started from.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, path: str = "/dev/tty", timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._language = language(environ)
+        self._path = path
+        self._timeout = timeout
+        self._turn = asyncio.Lock()
+
+    async def ask_pin(self, request: PinRequest) -> bytearray:
+        """Show the request and read one line. Cancelling the wait restores the terminal."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await self._ask(request)
+            except TimeoutError:
+                raise SealAgentError("prompt_timeout", "nobody entered the PIN in time") from None
+            except (OSError, termios.error) as error:
+                raise SealAgentError("prompt_failed", f"the terminal {self._path} failed: {error}") from error
+
+    async def _ask(self, request: PinRequest) -> bytearray:
+        fd = _open(self._path)
+        try:
+            settings = termios.tcgetattr(fd)
+            quiet = [*settings[:3], settings[3] & ~(termios.ECHO | termios.ICANON | termios.ISIG), *settings[4:]]
+            try:
+                # TCSAFLUSH throws away what was typed before the prompt was there: it was meant for something else.
+                termios.tcsetattr(fd, termios.TCSAFLUSH, quiet)
+                for attempt in range(MAX_ATTEMPTS):
+                    _write(fd, prompt_text(request, self._language, wrong_length=attempt > 0))
+                    pin = await _read_line(fd)
+                    if length_fits(pin):
+                        return pin
+                    wipe(pin)
+                raise pin_length_error()
+            finally:
+                _set(fd, settings, termios.TCSAFLUSH)
+        finally:
+            os.close(fd)
+
+
+def terminal_usable(path: str = "/dev/tty") -> bool:
+    """Say whether there is a terminal to ask on, with this process in its foreground."""
+    try:
+        os.close(_open(path))
+    except SealAgentError:
+        return False
+    return True
+
+
+def _open(path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SealAgentError("prompt_unavailable", f"there is no terminal to ask on: {error}") from error
+    try:
+        foreground = os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # not our controlling terminal: job control does not apply
+        foreground = os.isatty(fd)
+    if not foreground:
+        os.close(fd)
+        raise SealAgentError("prompt_unavailable", f"this process is not in the foreground of the terminal {path}")
+    return fd
+
+
+def _write(fd: int, text: PromptText) -> None:
+    lines = [text.title, *text.description, *([text.error] if text.error else []), text.prompt + " "]
+    os.write(fd, ("\n" + "\n".join(lines)).encode())
+
+
+async def _read_line(fd: int) -> bytearray:
+    """Read up to Enter, with Backspace and Ctrl-U. More than fits makes the line one octet too long."""
+    loop = asyncio.get_running_loop()
+    line = _Line()
+    octet = bytearray(1)
+    readable = asyncio.Event()
+    loop.add_reader(fd, readable.set)
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()  # one octet a turn: a flood does not hold up the loop
+            try:
+                count = os.readv(fd, [octet])
+            except BlockingIOError:
+                continue
+            if count == 0:
+                raise SealAgentError("prompt_failed", "the terminal was closed")
+            if octet[0] in _ENTER:
+                os.write(fd, b"\n")
+                return line.taken()
+            if octet[0] in _CANCEL:
+                raise SealAgentError("pin_cancelled", "the PIN entry was cancelled")
+            line.feed(octet[0])
+    finally:
+        loop.remove_reader(fd)
+        wipe(octet)
+        line.wipe()
+
+
+class _Line:
+    """The octets typed so far, in a buffer that never moves."""
+
+    def __init__(self) -> None:
+        self._octets = bytearray(MAX_PIN + 1)
+        self._length = 0
+
+    def feed(self, octet: int) -> None:
+        if octet in _BACKSPACE:
+            while self._length:
+                self._length -= 1
+                if self._octets[self._length] & 0xC0 != 0x80:  # the first octet of a UTF-8 character
+                    break
+        elif octet == _CLEAR:
+            self._length = 0
+        elif octet >= 0x20 and self._length < len(self._octets):
+            self._octets[self._length] = octet
+            self._length += 1
+
+    def taken(self) -> bytearray:
+        result = bytearray(self._length)
+        memoryview(result)[:] = memoryview(self._octets)[: self._length]
+        return result
+
+    def wipe(self) -> None:
+        wipe(self._octets)
+
+
+def _set(fd: int, settings: list[object], when: int = termios.TCSADRAIN) -> None:
+    """Change a terminal even from the background, where SIGTTOU would stop the daemon."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        with contextlib.suppress(OSError, termios.error):  # the terminal may be gone
+            termios.tcsetattr(fd, when, settings)  # type: ignore[arg-type]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

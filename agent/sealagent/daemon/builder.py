@@ -1,0 +1,211 @@
+"""Puts the daemon together from its settings. Only this module names concrete drivers, stores and prompters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from sealagent.api.listener import UnixListener
+from sealagent.api.server import application
+from sealagent.api.services import ApiLimits, Services
+from sealagent.clock import Clock, system_clock
+from sealagent.consent.choose import choose_prompter
+from sealagent.consent.pinentry import PROGRAMS
+from sealagent.consent.prompter import Prompter
+from sealagent.consent.source import FdPinSource
+from sealagent.daemon.settings import Settings
+from sealagent.daemon.systemd import inherited_socket
+from sealagent.documents.limits import Limits
+from sealagent.errors import SealAgentError
+from sealagent.events import EventHub
+from sealagent.pki.path import TrustStore
+from sealagent.records.ledger import EntryKind, Ledger
+from sealagent.seals.store import SealStore
+from sealagent.signing.inventory import Inventory
+from sealagent.signing.line import SigningLine
+from sealagent.signing.unlock import Unlocker
+from sealdrivers.contract import TokenService
+from sealdrivers.discovery import AllowList, ModuleCandidate, find_modules
+from sealdrivers.errors import DriverError
+from sealdrivers.host.service import HostedTokens, ModuleSpec
+from sealdrivers.host.supervisor import Timeouts
+
+__all__ = ["Daemon", "build"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A built daemon: start it, wait, stop it."""
+
+    settings: Settings
+    services: Services
+    tokens: HostedTokens
+    listener: UnixListener
+    unlocker: Unlocker
+    prompter: Prompter
+
+    async def start(self) -> None:
+        """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
+        await self.listener.start()
+
+    async def stop(self) -> None:
+        """Let requests finish, log out of tokens, end workers, close the record."""
+        self.services.events.close()
+        await self.listener.stop()
+        await self.tokens.close()
+        await asyncio.to_thread(self.services.ledger.close)
+        if isinstance(self.prompter, FdPinSource):
+            self.prompter.close()
+
+
+def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
+    """Return the modules to load, and a sentence for each that may not be."""
+    candidates: list[ModuleCandidate] = [
+        ModuleCandidate(path=module.path, source="configuration", name=module.path.name) for module in settings.modules
+    ]
+    workers = {module.path: module.workers for module in settings.modules}
+    candidates += find_modules(p11_kit=settings.discovery.p11_kit, vendor_table=settings.discovery.vendor_table)
+    allowed = AllowList(
+        paths=[module.path for module in settings.modules], directories=settings.discovery.trusted_directories
+    )
+    specs: dict[str, ModuleSpec] = {}
+    refused: list[str] = []
+    for candidate in candidates:
+        try:
+            real = allowed.resolve(candidate.path)
+        except DriverError as error:
+            if candidate.source == "configuration":
+                refused.append(error.message)
+            continue
+        specs.setdefault(str(real), ModuleSpec(path=real, workers=workers.get(candidate.path, 1)))
+    return list(specs.values()), refused
+
+
+async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
+    """Build the daemon; nothing listens yet.
+
+    :raises SealAgentError: ``record_in_use``, ``record_damaged``, ``config_invalid`` and others that prevent a start.
+    """
+    state = settings.state_dir
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spool = state / "spool"
+        spool.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SealAgentError("config_invalid", f"state_dir {state}: {error.strerror}", key="state_dir") from error
+    trust = TrustStore.load(settings.trust.paths)
+    ledger = await asyncio.to_thread(
+        Ledger.open,
+        state / "record.sqlite",
+        clock,
+        tree_hash=settings.record.tree_hash,
+        max_bytes=settings.record.max_bytes,
+    )
+    try:
+        return await _build(settings, clock, trust, ledger)
+    except BaseException:
+        await asyncio.to_thread(ledger.close)
+        raise
+
+
+async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Ledger) -> Daemon:
+    interrupted = await _close_interrupted(ledger)
+    events = EventHub()
+    specs, refused = _modules(settings)
+    timeouts = Timeouts(
+        sign=settings.timeouts.sign,
+        login=settings.timeouts.login,
+        generate=settings.timeouts.generate,
+        other=settings.timeouts.other,
+    )
+    tokens = HostedTokens(specs, timeouts)
+    store = SealStore(settings.state_dir / "seals")
+    inventory = Inventory(tokens, store, trust, clock, strict=settings.trust.strict)
+    prompter = choose_prompter(
+        settings.pin.source,
+        os.environ,
+        programs=(settings.pin.pinentry,) if settings.pin.pinentry else PROGRAMS,
+        path=settings.pin.file,
+        fd=settings.pin.fd,
+        timeout=settings.pin.prompt_seconds,
+    )
+    unlocker = Unlocker(
+        tokens,
+        prompter,
+        clock,
+        events.publish,
+        idle_seconds=settings.pin.unlock_idle_seconds,
+        absolute_seconds=settings.pin.unlock_absolute_seconds,
+    )
+    limits = Limits(package_octets=settings.limits.document_bytes)
+    service: TokenService = tokens
+    line = SigningLine(
+        tokens=service,
+        inventory=inventory,
+        unlocker=unlocker,
+        ledger=ledger,
+        clock=clock,
+        publish=events.publish,
+        limits=limits,
+        require=settings.seals.require,
+        allow_raw_digests=settings.signing.allow_raw_digests,
+    )
+
+    def health() -> dict[str, Any]:
+        return {
+            "modules": tokens.health() + [{"path": None, "state": "refused", "fault": fault} for fault in refused],
+            "interrupted": interrupted,
+            "pin_source": settings.pin.source,
+            "raw_digests_allowed": settings.signing.allow_raw_digests,
+        }
+
+    services = Services(
+        line=line,
+        inventory=inventory,
+        unlocker=unlocker,
+        tokens=service,
+        store=store,
+        ledger=ledger,
+        events=events,
+        clock=clock,
+        limits=ApiLimits(
+            json_bytes=settings.limits.json_bytes,
+            digests_per_request=settings.limits.digests_per_request,
+            body_seconds=settings.limits.body_seconds,
+            documents=limits,
+        ),
+        spool=settings.state_dir / "spool",
+        started=clock(),
+        health=health,
+        document_slots=asyncio.Semaphore(settings.limits.documents_at_once),
+        owner_uid=os.getuid(),
+    )
+    listener = UnixListener(
+        application(services),
+        settings.socket,
+        connections=settings.limits.connections,
+        inherited=inherited_socket(),
+    )
+    return Daemon(settings, services, tokens, listener, unlocker, prompter)
+
+
+async def _close_interrupted(ledger: Ledger) -> int:
+    """Give each intent that a crash left without outcome its ``failed`` entry; return how many there were."""
+    opened = ledger.open_intents()
+    for entry in opened:
+        await ledger.append(
+            EntryKind.FAILED,
+            {
+                "intent": entry.number,
+                "reason": "interrupted",
+                "detail": "the agent ended before the outcome was recorded",
+            },
+        )
+    if opened:
+        log.warning("%d signatures were interrupted by the agent's last end; see the record", len(opened))
+    return len(opened)

@@ -1,0 +1,69 @@
+"""What happens in the agent, as it happens: one hub, many listeners (``GET /v1/events``)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Event", "EventHub", "Publish"]
+
+QUEUE_LENGTH = 256
+"""Events kept for a slow listener; beyond it the oldest are dropped and the listener is told how many."""
+
+MAX_LISTENERS = 64
+"""Listeners at once; one more is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. ``data`` holds JSON values and never a secret."""
+
+    name: str
+    """``token_inserted``, ``token_removed``, ``token_unlocked``, ``token_locked``, ``pin_asked``, ``signed``,
+    ``refused``, ``failed``, ``progress`` or ``lost``."""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+Publish = Callable[[Event], None]
+"""What a part of the agent needs in order to say what happens."""
+
+
+class EventHub:
+    """Hands each event to every listener; never waits for one."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Event | None]] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether no further listener is accepted."""
+        return len(self._queues) >= MAX_LISTENERS
+
+    def publish(self, event: Event) -> None:
+        """Queue the event for all listeners; call it from the event loop's thread."""
+        for queue in self._queues:
+            if queue.full():
+                # Two places: the oldest event goes, and the notice that some went takes its place.
+                queue.get_nowait()
+                queue.get_nowait()
+                queue.put_nowait(Event("lost"))
+            queue.put_nowait(event)
+
+    async def listen(self) -> AsyncGenerator[Event, None]:
+        """Yield events from now on until :meth:`close`."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_LENGTH)
+        self._queues.add(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._queues.discard(queue)
+
+    def close(self) -> None:
+        """End every listener."""
+        for queue in self._queues:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)

@@ -1,0 +1,61 @@
+"""Look into a time-stamp token (GB/T 20520, RFC 3161 2.4.2): what it covers and when. Nothing is verified here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sealagent.seals import der
+from sealagent.seals.der import DerError, Element
+
+__all__ = ["Token", "read_token"]
+
+SIGNED_DATA = ("1.2.840.113549.1.7.2", "1.2.156.10197.6.1.4.2.2")  # RFC 5652 5.1, GM/T 0010
+TST_INFO = "1.2.840.113549.1.9.16.1.4"  # RFC 3161 2.4.2
+
+MAX_TST_INFO = 64 << 10  # octets
+MAX_PARTS = 64  # elements of any one structure
+MAX_DIGEST = 64  # octets
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What an unverified token claims."""
+
+    time: datetime
+    """genTime in UTC."""
+    digest_oid: str
+    """The digest of the message imprint, dotted."""
+    imprint: bytes
+
+
+def read_token(data: bytes) -> Token:
+    """Read a TimeStampToken down to its TSTInfo.
+
+    :param data: DER.
+    :raises DerError: it is no such structure.
+    """
+    kind, wrapped = _sequence(der.read(data, "the token"), "ContentInfo", 2)[:2]
+    if kind.oid("contentType") not in SIGNED_DATA:
+        raise DerError("the token: not SignedData")
+    signed_data = _sequence(_tagged(wrapped, "content"), "SignedData", 4)
+    kind, wrapped = _sequence(signed_data[2], "encapContentInfo", 2)[:2]
+    if kind.oid("eContentType") != TST_INFO:
+        raise DerError("the token: its content is not a TSTInfo")
+    content = _tagged(wrapped, "eContent").octets("eContent", MAX_TST_INFO)
+    info = _sequence(der.read(content, "TSTInfo"), "TSTInfo", 5)
+    algorithm, imprint = _sequence(info[2], "messageImprint", 2)[:2]
+    return Token(
+        time=info[4].time(der.GENERALIZED_TIME, "genTime"),
+        digest_oid=_sequence(algorithm, "hashAlgorithm", 1)[0].oid("hashAlgorithm"),
+        imprint=imprint.octets("hashedMessage", MAX_DIGEST),
+    )
+
+
+def _sequence(element: Element, what: str, minimum: int) -> list[Element]:
+    return element.expect(der.SEQUENCE, what).children(what, MAX_PARTS, minimum)
+
+
+def _tagged(element: Element, what: str) -> Element:
+    """Return what is inside [0] EXPLICIT."""
+    return element.expect(der.CONTEXT_0, what).children(what, 1, 1)[0]

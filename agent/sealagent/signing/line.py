@@ -1,0 +1,371 @@
+"""The signing line (design §2): one straight way from a request to a released signature.
+
+identify (the listener) → resolve → check → authorize → unlock → record intent → sign → self-verify → record outcome →
+release. A step returns or raises one named error. Nothing after "record intent" happens without a durable record; a
+refusal is recorded too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from sealagent.callers.peer import Caller
+from sealagent.clock import Clock
+from sealagent.documents.limits import Limits
+from sealagent.documents.ofd.seal import Placement, Prepared, prepare
+from sealagent.errors import FormatError, SealAgentError
+from sealagent.events import Event, Publish
+from sealagent.pki.digests import digest as digest_of
+from sealagent.pki.keys import PublicKey, load_public_key
+from sealagent.pki.signatures import SignatureAlgorithm, signing_digest, verify_digest
+from sealagent.records.ledger import Entry, EntryKind, Ledger
+from sealagent.records.tree import leaf_hash
+from sealagent.seals.build import assemble_signature, build_tbs
+from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
+from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
+from sealagent.signing.unlock import Occasion, Unlocker
+from sealagent.verdict import Verdict
+from sealdrivers.contract import Mechanism, TokenService
+from sealdrivers.errors import DriverError, LoginRequired
+
+__all__ = ["DocumentJob", "Receipt", "SealedDigest", "SigningLine"]
+
+# Refusals of a well-formed request. Malformed input is answered with its error and leaves no entry.
+_DOCUMENT_REFUSALS = frozenset({"ofd_closed", "ofd_signing_forbidden", "ofd_encrypted", "ofd_integrity_protected"})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a caller gets with each signature."""
+
+    record: int
+    """Number of the outcome's entry in the record."""
+    intent: int
+    time: str
+    entry_hash: str
+    """Leaf hash of the outcome's entry, hexadecimal."""
+    signature_sha256: str
+    key: str
+    certificate_sha256: str | None
+    mechanism: str
+    seal: str | None = None
+    document_sm3: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentJob:
+    """A document to be sealed."""
+
+    seal: str
+    """Id, esID or name."""
+    placements: Sequence[Placement]
+    name: str
+    """File name as the caller gives it: shown and recorded, never opened."""
+    close: bool = False
+    document: int = 0
+    """Which document of the package (index of DocBody)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedDigest:
+    """An SES_Signature over a digest that the caller computed."""
+
+    signature: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One thing the device is to sign, with what the record says of it."""
+
+    caller: Caller
+    key: AvailableKey
+    public_key: PublicKey
+    mechanism: Mechanism
+    digest: bytes
+    occasion: Occasion
+    facts: dict[str, Any]
+
+    @property
+    def algorithm(self) -> SignatureAlgorithm:
+        return algorithm_of(self.mechanism)
+
+
+class SigningLine:
+    """Carries requests along the line; every collaborator is injected.
+
+    :param require: ``valid`` or ``intact``: the verdict a seal needs to be used.
+    :param allow_raw_digests: whether digests computed by a caller are signed.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: TokenService,
+        inventory: Inventory,
+        unlocker: Unlocker,
+        ledger: Ledger,
+        clock: Clock,
+        publish: Publish,
+        limits: Limits,
+        require: str,
+        allow_raw_digests: bool,
+    ) -> None:
+        self._tokens = tokens
+        self._inventory = inventory
+        self._unlocker = unlocker
+        self._ledger = ledger
+        self._clock = clock
+        self._publish = publish
+        self._limits = limits
+        self._require = require
+        self._allow_raw_digests = allow_raw_digests
+
+    async def seal_document(self, caller: Caller, job: DocumentJob, source: BinaryIO, out: BinaryIO) -> Receipt:
+        """Seal an OFD: hash it here, sign on the device, write the sealed file to ``out``.
+
+        :param source: the document, seekable. :param out: receives the sealed document; nothing useful is in it
+            unless this returns.
+        :raises SealAgentError: any named refusal or fault. :raises DriverError: the device's.
+        """
+        facts: dict[str, Any] = {"operation": "document", "document": {"name": job.name, "format": "ofd"}}
+        seal, key = await self._resolve(caller, job.seal, facts)
+        mechanism = certified_choice(key.info)
+        algorithm = algorithm_of(mechanism)
+        time = self._clock().replace(microsecond=0)
+        try:
+            prepared: Prepared = await asyncio.to_thread(
+                prepare,
+                source,
+                seal.seal,
+                job.placements,
+                algorithm_oid=algorithm.oid,
+                time=time,
+                close=job.close,
+                doc=job.document,
+                limits=self._limits,
+            )
+        except SealAgentError as error:
+            if error.code in _DOCUMENT_REFUSALS:
+                await self._refused(caller, facts, error.code, error.message)
+            raise
+        document_sm3 = prepared.document_digest.hex()
+        facts["document"] |= {"sm3": document_sm3}
+        facts["property_info"] = prepared.property_info
+        tbs = build_tbs(seal.seal.raw, seal.seal.version, time, prepared.data_hash, prepared.property_info)
+        work = _work(caller, key, mechanism, tbs, Occasion(caller, job.name, seal.seal.name), facts)
+
+        def finish(signature: bytes) -> bytes:
+            assert key.certificate is not None
+            value = assemble_signature(tbs, key.certificate.der, algorithm.oid, signature)
+            prepared.write(value, out)
+            return value
+
+        _, receipt = await self._perform(work, finish, seal=seal.seal.id, document_sm3=document_sm3)
+        return receipt
+
+    async def sign_with_seal(
+        self, caller: Caller, seal_name: str, data_hash: bytes, property_info: str, name: str | None
+    ) -> SealedDigest:
+        """Make an SES_Signature over a digest the caller computed (marked as raw in the record).
+
+        :param data_hash: SM3 of the original text, 32 octets. :param property_info: what it covers (GB/T 38540).
+        :raises SealAgentError: ``raw_digest_not_allowed`` and every refusal of :meth:`seal_document`.
+        """
+        facts: dict[str, Any] = {
+            "operation": "seal_digest",
+            "raw_digest": True,
+            "document": {"name": name, "digest": data_hash.hex()},
+            "property_info": property_info,
+        }
+        await self._allow_raw(caller, facts)
+        if len(data_hash) != 32:
+            raise FormatError("digest_invalid", f"dataHash has {len(data_hash)} octets; SM3 gives 32")
+        seal, key = await self._resolve(caller, seal_name, facts)
+        mechanism = certified_choice(key.info)
+        time = self._clock().replace(microsecond=0)
+        tbs = build_tbs(seal.seal.raw, seal.seal.version, time, data_hash, property_info)
+        work = _work(caller, key, mechanism, tbs, Occasion(caller, name, seal.seal.name), facts)
+
+        def finish(signature: bytes) -> bytes:
+            assert key.certificate is not None
+            return assemble_signature(tbs, key.certificate.der, work.algorithm.oid, signature)
+
+        return SealedDigest(*await self._perform(work, finish, seal=seal.seal.id))
+
+    async def sign_digests(
+        self, caller: Caller, key_id: str, mechanism_name: str | None, digests: Sequence[bytes], name: str | None
+    ) -> list[tuple[bytes, Receipt]]:
+        """Sign digests the caller computed with a bare key; each has its own two entries in the record.
+
+        The first fault ends it: what is signed by then is on record but not released.
+
+        :raises SealAgentError: ``raw_digest_not_allowed``, ``digest_invalid``, ``key_not_found``.
+        """
+        facts: dict[str, Any] = {"operation": "digest", "raw_digest": True, "document": {"name": name}}
+        await self._allow_raw(caller, facts)
+        key = await self._inventory.key(key_id)
+        mechanism = checked_mechanism(key.info, mechanism_name)
+        for item in digests:
+            if len(item) != mechanism.digest_length:
+                raise FormatError(
+                    "digest_invalid", f"{mechanism.value} signs {mechanism.digest_length} octets, not {len(item)}"
+                )
+        public_key = load_public_key(key.spki)
+        released = []
+        for item in digests:
+            own = facts | {"document": {"name": name, "digest": item.hex()}, **_key_facts(key, mechanism)}
+            work = _Work(caller, key, public_key, mechanism, item, Occasion(caller, name), own)
+            released.append(await self._perform(work))
+        return released
+
+    async def sign_request(self, caller: Caller, key: AvailableKey, tbs: bytes) -> bytes:
+        """Sign a CertificationRequestInfo (PKCS#10) that the agent itself built; on record like every signature."""
+        mechanism = certified_choice(key.info)
+        facts: dict[str, Any] = {"operation": "certificate_request"}
+        signature, _ = await self._perform(_work(caller, key, mechanism, tbs, Occasion(caller), facts))
+        return signature
+
+    # The steps
+
+    async def _resolve(self, caller: Caller, name: str, facts: dict[str, Any]) -> tuple[AvailableSeal, AvailableKey]:
+        """Find seal and key, and check that the seal may be used now (the Measures: only a valid seal)."""
+        item = await self._inventory.seal(name)
+        facts["seal"] = {"id": item.seal.id, "es_id": item.seal.es_id, "name": item.seal.name}
+        if item.key is None or item.key.certificate is None:
+            message = "no plugged-in token holds a certificate that the seal lists"
+            await self._refused(caller, facts, "seal_key_absent", message)
+            raise SealAgentError("seal_key_absent", message, seal=item.seal.id)
+        wrong = [reason for reason in item.reasons if self._require == "valid" or reason.effect is Verdict.INVALID]
+        if wrong:
+            reasons = [reason.as_json() for reason in wrong]
+            message = f"the seal {item.seal.name!r} may not be used now: {wrong[0].code}"
+            await self._refused(caller, facts, "seal_not_valid", message, reasons=reasons)
+            raise SealAgentError("seal_not_valid", message, seal=item.seal.id, reasons=reasons)
+        return item, item.key
+
+    async def _allow_raw(self, caller: Caller, facts: dict[str, Any]) -> None:
+        if not self._allow_raw_digests:
+            message = "signing digests that the agent cannot look into is switched off"
+            await self._refused(caller, facts, "raw_digest_not_allowed", message)
+            raise SealAgentError("raw_digest_not_allowed", message)
+
+    async def _perform(
+        self,
+        work: _Work,
+        finish: Callable[[bytes], bytes] | None = None,
+        *,
+        seal: str | None = None,
+        document_sm3: str | None = None,
+    ) -> tuple[bytes, Receipt]:
+        """Unlock, record the intent, sign, verify, finish, record the outcome, release."""
+        for last in (False, True):
+            try:
+                intent, value = await self._sign(work, finish)
+                break
+            except LoginRequired:
+                # The worker was restarted since the PIN was entered: the holder is asked once more.
+                if last:
+                    raise
+        fingerprint = digest_of("sha256", value).hex()
+        outcome = await self._ledger.append(
+            EntryKind.SIGNED, {"intent": intent.number, "signature_sha256": fingerprint}
+        )
+        receipt = Receipt(
+            record=outcome.number,
+            intent=intent.number,
+            time=outcome.time_text,
+            entry_hash=leaf_hash(self._ledger.head().hash, outcome.octets).hex(),
+            signature_sha256=fingerprint,
+            key=work.key.info.uri,
+            certificate_sha256=work.key.certificate.sha256 if work.key.certificate else None,
+            mechanism=work.mechanism.value,
+            seal=seal,
+            document_sm3=document_sm3,
+        )
+        self._publish(Event("signed", {"record": outcome.number, "operation": work.facts["operation"]}))
+        return value, receipt
+
+    async def _sign(self, work: _Work, finish: Callable[[bytes], bytes] | None) -> tuple[Entry, bytes]:
+        """Bring one intent to a verified and finished signature, or on record as failed."""
+        async with AsyncExitStack() as stack:
+            pin = await self._unlocked(work, stack)
+            intent = await self._ledger.append(EntryKind.INTENT, {"caller": work.caller.as_json(), **work.facts})
+            try:
+                signature = await self._tokens.sign(work.key.info.uri, work.mechanism, work.digest, pin)
+                if not verify_digest(work.public_key, work.algorithm, signature, work.digest).ok:
+                    raise SealAgentError(
+                        "device_signature_wrong",
+                        "the device's signature does not verify with the certificate's public key",
+                    )
+                value = signature if finish is None else await asyncio.to_thread(finish, signature)
+            except BaseException as error:
+                # Whatever it was, a cancelled request included, the intent gets its outcome.
+                if isinstance(error, DriverError):
+                    self._unlocker.forget(work.key.token.uri)
+                    self._inventory.invalidate()
+                await self._failed(work, intent, error)
+                raise
+            return intent, value
+
+    async def _unlocked(self, work: _Work, stack: AsyncExitStack) -> bytearray | None:
+        """Unlock the token; return a PIN only for a key that wants one with each signature."""
+        try:
+            await self._unlocker.ensure(work.key.token, work.occasion)
+            if work.key.info.always_authenticate:
+                asking = self._unlocker.pin_for_signature(work.key.token, work.occasion)
+                return await stack.enter_async_context(asking)
+        except (SealAgentError, DriverError) as error:
+            await self._refused(work.caller, work.facts, error.code, error.message, **_facts(error))
+            raise
+        return None
+
+    async def _refused(self, caller: Caller, facts: Mapping[str, Any], code: str, message: str, **more: Any) -> None:
+        entry = await self._ledger.append(
+            EntryKind.REFUSED, {"caller": caller.as_json(), **facts, "reason": code, "detail": message, **more}
+        )
+        self._publish(Event("refused", {"record": entry.number, "reason": code}))
+
+    async def _failed(self, work: _Work, intent: Entry, error: BaseException) -> None:
+        code = error.code if isinstance(error, SealAgentError | DriverError) else "internal_error"
+        if isinstance(error, asyncio.CancelledError):
+            code = "cancelled"
+        entry = await self._ledger.append(
+            EntryKind.FAILED, {"intent": intent.number, "reason": code, "detail": str(error), **_facts(error)}
+        )
+        self._publish(Event("failed", {"record": entry.number, "reason": code, "operation": work.facts["operation"]}))
+
+
+def _facts(error: BaseException) -> dict[str, Any]:
+    return error.facts() if isinstance(error, DriverError) else {}
+
+
+def _work(
+    caller: Caller,
+    key: AvailableKey,
+    mechanism: Mechanism,
+    message: bytes,
+    occasion: Occasion,
+    facts: dict[str, Any],
+) -> _Work:
+    """Return the work of signing a message that the agent has itself."""
+    public_key = load_public_key(key.spki)
+    digest = signing_digest(public_key, algorithm_of(mechanism), message)
+    return _Work(caller, key, public_key, mechanism, digest, occasion, facts | _key_facts(key, mechanism))
+
+
+def _key_facts(key: AvailableKey, mechanism: Mechanism) -> dict[str, Any]:
+    return {
+        "key": key.info.uri,
+        "mechanism": mechanism.value,
+        "certificate": {"serial": key.certificate.serial, "sha256": key.certificate.sha256}
+        if key.certificate
+        else None,
+    }

@@ -1,0 +1,3 @@
+"""Drivers for the devices that hold seal keys. Nothing in here knows the agent."""
+
+from __future__ import annotations

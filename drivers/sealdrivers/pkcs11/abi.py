@@ -1,0 +1,147 @@
+"""The part of the PKCS#11 C interface that is called beside python-pkcs11: declarations only.
+
+Names and layouts are those of PKCS#11 2.40 (OASIS, pkcs11t.h, pkcs11f.h). ``CK_ULONG`` is C ``unsigned long``; records
+are naturally aligned, and packed to one octet on Windows (clause 2.1 of the base specification).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_ubyte, c_ulong, c_void_p
+
+__all__ = [
+    "CKF_LOGIN_REQUIRED",
+    "CKF_OS_LOCKING_OK",
+    "CKF_PROTECTED_AUTHENTICATION_PATH",
+    "CKF_SIGN",
+    "CKF_TOKEN_INITIALIZED",
+    "CKF_USER_PIN_COUNT_LOW",
+    "CKF_USER_PIN_FINAL_TRY",
+    "CKF_USER_PIN_INITIALIZED",
+    "CKF_USER_PIN_LOCKED",
+    "CKF_WRITE_PROTECTED",
+    "CKU_CONTEXT_SPECIFIC",
+    "CKU_USER",
+    "CK_ATTRIBUTE",
+    "CK_C_INITIALIZE_ARGS",
+    "CK_FUNCTION_LIST",
+    "CK_MECHANISM",
+    "CK_RSA_PKCS_PSS_PARAMS",
+    "CK_SESSION_INFO",
+    "CK_TOKEN_INFO",
+    "CK_UNAVAILABLE_INFORMATION",
+    "USER_STATES",
+]
+
+CKF_OS_LOCKING_OK = 0x2
+
+# CK_TOKEN_INFO.flags
+CKF_WRITE_PROTECTED = 0x2
+CKF_LOGIN_REQUIRED = 0x4
+CKF_USER_PIN_INITIALIZED = 0x8
+CKF_PROTECTED_AUTHENTICATION_PATH = 0x100
+CKF_TOKEN_INITIALIZED = 0x400
+CKF_USER_PIN_COUNT_LOW = 0x10000
+CKF_USER_PIN_FINAL_TRY = 0x20000
+CKF_USER_PIN_LOCKED = 0x40000
+
+# CK_MECHANISM_INFO.flags
+CKF_SIGN = 0x800
+
+CKU_USER = 1
+CKU_CONTEXT_SPECIFIC = 2
+
+USER_STATES = frozenset((1, 3))
+"""CKS_RO_USER_FUNCTIONS and CKS_RW_USER_FUNCTIONS: the user is logged in."""
+
+CK_UNAVAILABLE_INFORMATION = c_ulong(-1).value
+
+
+class _Record(ctypes.Structure):
+    if sys.platform == "win32":
+        _pack_ = 1
+
+
+class CK_VERSION(_Record):
+    _fields_ = [("major", c_ubyte), ("minor", c_ubyte)]
+
+
+class CK_TOKEN_INFO(_Record):
+    _fields_ = [
+        ("label", c_ubyte * 32),
+        ("manufacturerID", c_ubyte * 32),
+        ("model", c_ubyte * 16),
+        ("serialNumber", c_ubyte * 16),
+        ("flags", c_ulong),
+        ("ulMaxSessionCount", c_ulong),
+        ("ulSessionCount", c_ulong),
+        ("ulMaxRwSessionCount", c_ulong),
+        ("ulRwSessionCount", c_ulong),
+        ("ulMaxPinLen", c_ulong),
+        ("ulMinPinLen", c_ulong),
+        ("ulTotalPublicMemory", c_ulong),
+        ("ulFreePublicMemory", c_ulong),
+        ("ulTotalPrivateMemory", c_ulong),
+        ("ulFreePrivateMemory", c_ulong),
+        ("hardwareVersion", CK_VERSION),
+        ("firmwareVersion", CK_VERSION),
+        ("utcTime", c_ubyte * 16),
+    ]
+
+
+class CK_SESSION_INFO(_Record):
+    _fields_ = [("slotID", c_ulong), ("state", c_ulong), ("flags", c_ulong), ("ulDeviceError", c_ulong)]
+
+
+class CK_MECHANISM(_Record):
+    _fields_ = [("mechanism", c_ulong), ("pParameter", c_void_p), ("ulParameterLen", c_ulong)]
+
+
+class CK_RSA_PKCS_PSS_PARAMS(_Record):
+    _fields_ = [("hashAlg", c_ulong), ("mgf", c_ulong), ("sLen", c_ulong)]
+
+
+class CK_ATTRIBUTE(_Record):
+    _fields_ = [("type", c_ulong), ("pValue", c_void_p), ("ulValueLen", c_ulong)]
+
+
+class CK_C_INITIALIZE_ARGS(_Record):
+    _fields_ = [
+        ("CreateMutex", c_void_p),
+        ("DestroyMutex", c_void_p),
+        ("LockMutex", c_void_p),
+        ("UnlockMutex", c_void_p),
+        ("flags", c_ulong),
+        ("pReserved", c_void_p),
+    ]
+
+
+def _function(*arguments: type) -> type:
+    return CFUNCTYPE(c_ulong, *arguments)
+
+
+_CALLED: dict[int, tuple[str, type]] = {
+    # position in the function list, name, prototype
+    0: ("C_Initialize", _function(POINTER(CK_C_INITIALIZE_ARGS))),
+    1: ("C_Finalize", _function(c_void_p)),
+    6: ("C_GetTokenInfo", _function(c_ulong, POINTER(CK_TOKEN_INFO))),
+    11: ("C_SetPIN", _function(c_ulong, c_void_p, c_ulong, c_void_p, c_ulong)),
+    13: ("C_CloseSession", _function(c_ulong)),
+    15: ("C_GetSessionInfo", _function(c_ulong, POINTER(CK_SESSION_INFO))),
+    18: ("C_Login", _function(c_ulong, c_ulong, c_void_p, c_ulong)),
+    19: ("C_Logout", _function(c_ulong)),
+    24: ("C_GetAttributeValue", _function(c_ulong, c_ulong, POINTER(CK_ATTRIBUTE), c_ulong)),
+    42: ("C_SignInit", _function(c_ulong, POINTER(CK_MECHANISM), c_ulong)),
+    43: ("C_Sign", _function(c_ulong, c_char_p, c_ulong, c_void_p, POINTER(c_ulong))),
+}
+
+_FUNCTION_COUNT = 68
+"""Functions in CK_FUNCTION_LIST of version 2."""
+
+
+class CK_FUNCTION_LIST(_Record):
+    _fields_ = [
+        ("version", CK_VERSION),
+        *(_CALLED.get(position, (f"function_{position}", c_void_p)) for position in range(_FUNCTION_COUNT)),
+    ]

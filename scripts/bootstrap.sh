@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Makes a checkout ready to run: system packages, a virtual environment, the pinned requirements, the project itself.
+# Whatever is there already is left alone; when nothing is missing it ends in a fraction of a second.
+# usage: scripts/bootstrap.sh VENV             (VENV: folder of the virtual environment)
+# PYTHON=… chooses the interpreter; otherwise the first that fits of those named below.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=$1
+
+# softhsm2: the test token. openssl: test CA and the independent checks. pinentry-*: real PIN dialogs, driven through tmux.
+# unzip: a second opinion on the packages we write.
+# The font is a Song face of 1.7 MB, the smallest one that draws a Chinese seal as seals are drawn.
+packages=(softhsm2 openssl pinentry-tty pinentry-curses tmux unzip fonts-arphic-gbsn00lp)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+# install_packages NAME…  Through apt, as root or with sudo; only what dpkg does not have.
+install_packages() {
+    local missing=() name as_root=()
+    if ! command -v dpkg-query >/dev/null; then
+        say "not a Debian or Ubuntu system; make sure that you have what these packages hold: $*"
+        return
+    fi
+    for name in "$@"; do
+        [[ $(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || missing+=("$name")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || die "these packages are missing; install them as root, then run again: ${missing[*]}"
+        as_root=(sudo)
+        [[ -t 0 ]] || as_root=(sudo -n)  # nobody there to type a password: fail instead of waiting
+    fi
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    local install=("${apt[@]}" install -y --no-install-recommends "${missing[@]}")
+    say "installing ${missing[*]}"
+    # The lists on the machine may be absent or old: refresh them only when the first try fails. No lock is handed down.
+    "${install[@]}" >/dev/null 2>&1 9>&- || { "${apt[@]}" update >&2 9>&- && "${install[@]}" >&2 9>&-; } ||
+        die "apt could not install: ${missing[*]}"
+}
+
+# Prints the interpreter to use: one that can make virtual environments, else one that apt can complete.
+find_python() {
+    local name test
+    for test in 'import ensurepip, venv' 'pass'; do
+        for name in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+            # A shim on the path may exist and still refuse to run, so each candidate is tried.
+            if "$name" -c "import sys; sys.version_info >= (3, 11) or sys.exit(1); $test" 2>/dev/null; then
+                echo "$name"
+                return
+            fi
+        done
+    done
+    die "Python 3.11 or newer is needed, and none of these is one: ${PYTHON:-python3.13 python3.12 python3.11 python3}" \
+        "(install python3.11 or newer, or name one with PYTHON=…)"
+}
+
+# Prints what the virtual environment was made from; it is made anew when this changes.
+venv_key() {
+    echo "$PWD ${PYTHON:-} $("$venv/bin/python" -V 2>&1) $(sha256sum <requirements/dev.txt)"
+}
+
+# Prints what the installed project's metadata was made from.
+project_key() {
+    sha256sum <pyproject.toml
+}
+
+# Errors only: pip warns of each index that does not know a package.
+pip_install() {
+    PIP_USER=0 "$venv/bin/python" -m pip -qq --disable-pip-version-check --no-input install "$@"
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    fi
+    if [[ -e $venv && ! -f $venv/pyvenv.cfg && -n $(ls -A "$venv") ]]; then
+        die "$venv is no virtual environment; it is left alone (name another folder with VENV=…)"
+    fi
+    say "making $venv with $("$python" -V), and installing the pinned requirements"
+    "$python" -m venv --clear "$venv"
+    pip_install --require-hashes -r requirements/dev.txt
+}
+
+mkdir -p "$(dirname "$venv")"
+exec 9>"$venv.lock"
+flock 9  # two makes at once: the second waits, then finds everything done
+
+install_packages "${packages[@]}"
+stamp=$venv/sealagent.stamp
+venv_was='' project_was=''
+if [[ -f $stamp ]]; then
+    { read -r venv_was && read -r project_was; } <"$stamp" || true
+fi
+if [[ $venv_was != "$(venv_key)" ]]; then
+    make_venv
+    project_was=
+fi
+if [[ $project_was != "$(project_key)" ]]; then
+    pip_install --no-deps --no-build-isolation --editable .
+    printf '%s\n' "$(venv_key)" "$(project_key)" >"$stamp"
+fi

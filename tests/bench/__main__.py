@@ -1,0 +1,58 @@
+"""``make bench``: measure, print tables, write ``build/bench.json``.
+
+``python -m bench [--quick] [signing] [documents]``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from agent_world import TestAuthority, World
+from bench import documents, signing
+from bench.tables import show
+from softhsm2_fixtures import SoftHsm
+from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all."""
+    quick = "--quick" in sys.argv
+    wanted = [name for name in sys.argv[1:] if not name.startswith("-")] or ["signing", "documents"]
+    module, util = find_module(), find_util()
+    if module is None or util is None:
+        sys.exit(NOT_FOUND)
+    results: dict[str, object] = {
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+    }
+    with tempfile.TemporaryDirectory(prefix="bench") as directory:
+        hsm = SoftHsm(module, util, Path(directory))
+        try:
+            for name, benchmark in (("signing", signing), ("documents", documents)):
+                if name in wanted:
+                    place = Path(directory) / name
+                    place.mkdir()
+                    world = World(place, hsm.new_token(), TestAuthority())
+                    try:
+                        tables = benchmark.measure(world, quick=quick)
+                    finally:
+                        world.close()
+                    results[name] = {table.key: table.rows for table in tables}
+                    for table in tables:
+                        show(table)
+        finally:
+            hsm.close()
+    out = PROJECT / "build" / "bench.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"\nwritten to {out.relative_to(PROJECT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The contract of a driver: generating keys, storing certificates and data."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from contract_checks import EC, MIB, RSA, digest_for, verify
+from contract_providers import DriverCase, certificate, new_key, session_key
+from cryptography.hazmat.primitives import serialization
+
+from sealdrivers.contract import KeyType
+from sealdrivers.errors import (
+    LoginRequired,
+    MechanismNotSupported,
+    ObjectExists,
+    ObjectInvalid,
+)
+
+
+@pytest.mark.parametrize("kind", [*RSA, *EC])
+def test_generated_key_signs_and_stays_on_the_device(driver_case: DriverCase, kind: KeyType) -> None:
+    if kind not in driver_case.provider.key_types:
+        pytest.skip(f"{driver_case.provider.name} generates no {kind.value} keys")
+    token = driver_case.login()
+    info = token.generate_key(kind, "new key", b"\x21\x22")
+    assert (info.type, info.label, info.object_id) == (kind, "new key", b"\x21\x22")
+    assert info in token.contents().keys
+    assert info.public_key is not None
+    public_key = serialization.load_der_public_key(info.public_key)
+    for mechanism in info.mechanisms[:1]:
+        digest = digest_for(mechanism)
+        verify(public_key, mechanism, token.key(info.uri).sign(mechanism, digest), digest)
+    assert driver_case.token.protection(b"\x21\x22") == {
+        "sensitive": True,
+        "extractable": False,
+        "sign": True,
+        "decrypt": False,
+        "unwrap": False,
+        "derive": False,
+    }
+
+
+def test_writing_needs_a_login(driver_case: DriverCase) -> None:
+    token = driver_case.present()
+    with pytest.raises(LoginRequired):
+        token.generate_key(KeyType.EC_P256, "key", b"\x01")
+    with pytest.raises(LoginRequired):
+        token.import_certificate(certificate(session_key("ec-p256")), "certificate", b"\x01")
+    with pytest.raises(LoginRequired):
+        token.import_data(b"a seal", "seal", "esl")
+    contents = driver_case.login().contents()
+    assert (contents.keys, contents.certificates, contents.data_objects) == ((), (), ())
+
+
+@pytest.mark.parametrize("taken_by", ["key", "certificate"])
+def test_identifier_that_is_taken(driver_case: DriverCase, taken_by: str) -> None:
+    if taken_by == "key":
+        driver_case.token.put_key(KeyType.RSA_2048, b"\x01", public=False)
+    else:
+        driver_case.token.put_certificate(certificate(session_key("ec-p256")), b"\x01")
+    token = driver_case.login()
+    before = token.contents()
+    with pytest.raises(ObjectExists):
+        token.generate_key(KeyType.EC_P256, "key", b"\x01")
+    assert token.contents() == before
+
+
+def test_key_type_that_is_not_generated(driver_case: DriverCase) -> None:
+    token = driver_case.login()
+    with pytest.raises(MechanismNotSupported):
+        token.generate_key(KeyType.OTHER, "key", b"\x01")
+    if not driver_case.provider.signs_sm2:
+        with pytest.raises(MechanismNotSupported):
+            token.generate_key(KeyType.SM2, "key", b"\x01")
+    assert token.contents().keys == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "object_id"),
+    [("", b"\x01"), ("key", b""), ("x" * 256, b"\x01"), ("key", b"x" * 256), ("a\0b", b"\x01"), ("\ud800", b"\x01")],
+    ids=["no label", "no identifier", "long label", "long identifier", "NUL", "surrogate"],
+)
+def test_unfit_names(driver_case: DriverCase, label: str, object_id: bytes) -> None:
+    token = driver_case.login()
+    with pytest.raises(ObjectInvalid):
+        token.generate_key(KeyType.EC_P256, label, object_id)
+    with pytest.raises(ObjectInvalid):
+        token.import_certificate(certificate(session_key("ec-p256")), label, object_id)
+    assert token.contents().keys == ()
+    assert token.contents().certificates == ()
+
+
+def test_import_certificate(driver_case: DriverCase) -> None:
+    key = driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    der = certificate(key)
+    token = driver_case.login()
+    info = token.import_certificate(der, "certificate", b"\x01")
+    assert token.contents().certificates == (info,)
+    assert (info.der, info.label, info.object_id) == (der, "certificate", b"\x01")
+    assert token.import_certificate(der, "certificate", b"\x01") == info
+    assert token.contents().certificates == (info,)
+    renamed = token.import_certificate(der, "renamed", b"\x01")
+    assert token.contents().certificates == (renamed,)
+    token.import_certificate(certificate(key, "renewed"), "renewed", b"\x01")
+    assert len(token.contents().certificates) == 2
+    assert len(token.contents().keys) == 1
+
+
+def _not_certificates() -> dict[str, bytes]:
+    der = certificate(session_key("ec-p256"))
+    return {
+        "nothing": b"",
+        "random": os.urandom(700),
+        "truncated": der[:-1],
+        "with a tail": der + b"\0",
+        "too large": der + b"\0" * 65536,
+        "PEM": b"-----BEGIN CERTIFICATE-----\n",
+        "indefinite length": b"\x30\x80" + der[4:] + b"\0\0",
+        "absurd length": b"\x30\x84\xff\xff\xff\xff",
+        "deeply nested": b"\x30\x80" * 3000,
+        "another structure": b"\x30\x03\x02\x01\x01",
+    }
+
+
+@pytest.mark.parametrize("what", _not_certificates())
+def test_rubbish_is_not_imported_as_certificate(driver_case: DriverCase, what: str) -> None:
+    token = driver_case.login()
+    with pytest.raises(ObjectInvalid):
+        token.import_certificate(_not_certificates()[what], "rubbish", b"\x01")
+    assert token.contents().certificates == ()
+
+
+def test_certificate_of_another_key_is_not_imported(driver_case: DriverCase) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    token = driver_case.login()
+    with pytest.raises(ObjectInvalid, match="another key"):
+        token.import_certificate(certificate(new_key("ec-p256")), "wrong", b"\x01")
+    assert token.contents().certificates == ()
+
+
+def test_import_data(driver_case: DriverCase) -> None:
+    token = driver_case.login()
+    value = os.urandom(MIB)
+    info = token.import_data(value, "印章", "esl")
+    assert (info.value, info.label, info.application) == (value, "印章", "esl")
+    assert token.contents().data_objects == (info,)
+    with pytest.raises(ObjectExists):
+        token.import_data(b"other", "印章", "")
+    token.logout()
+    assert token.contents().data_objects == (info,)
+
+
+@pytest.mark.parametrize("length", [0, MIB + 1])
+def test_unfit_data_is_not_imported(driver_case: DriverCase, length: int) -> None:
+    token = driver_case.login()
+    with pytest.raises(ObjectInvalid):
+        token.import_data(b"x" * length, "seal", "esl")
+    with pytest.raises(ObjectInvalid):
+        token.import_data(b"x", "", "esl")
+    with pytest.raises(ObjectInvalid):
+        token.import_data(b"x", "seal", "x" * 256)
+    assert token.contents().data_objects == ()

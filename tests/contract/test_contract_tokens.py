@@ -1,0 +1,237 @@
+"""The contract of a driver: which tokens are there, what is on them, and what happens when one is pulled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+import pytest
+from contract_checks import MIB, RSA_MECHANISMS, digest_for, spki
+from contract_providers import DriverCase, certificate, session_key
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from sealdrivers.contract import KeyType, Mechanism, Token
+from sealdrivers.errors import (
+    DriverError,
+    PinIncorrect,
+    TokenNotFound,
+    TokenRemoved,
+)
+
+
+def test_token_info(driver_case: DriverCase) -> None:
+    info = driver_case.present().info
+    assert info.label == driver_case.token.label
+    assert info.serial
+    assert info.uri.startswith(f"{info.driver}:")
+    assert "slot" not in info.uri
+    assert info.module == driver_case.driver.info.path
+    assert info.software is driver_case.provider.software
+    assert info.login_required
+    assert not info.logged_in
+    assert info.pin.initialized
+    assert (info.pin.count_low, info.pin.final_try, info.pin.locked) == (False, False, False)
+
+
+def test_each_token_once_and_named_apart(driver_case: DriverCase) -> None:
+    other = driver_case.provider.new_token()
+    labels = driver_case.labels()
+    assert sorted(labels) == sorted({driver_case.token.label, other.label})
+    assert len({token.info.uri for token in driver_case.driver.tokens()}) == 2
+
+
+def test_token_object_stays_the_same_while_the_token_is_present(driver_case: DriverCase) -> None:
+    assert driver_case.present() is driver_case.present()
+
+
+def test_token_made_after_the_module_was_opened_is_seen(driver_case: DriverCase) -> None:
+    assert driver_case.labels() == [driver_case.token.label]
+    later = driver_case.provider.new_token()
+    later.put_key(KeyType.EC_P256, b"\x01")
+    assert later.label in driver_case.labels()
+    assert len(driver_case.present(later.label).contents().keys) == 1
+
+
+def test_removed_token_is_not_listed_and_comes_back(driver_case: DriverCase) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    uri = driver_case.present().info.uri
+    driver_case.token.remove()
+    assert driver_case.labels() == []
+    driver_case.token.insert()
+    token = driver_case.login()
+    assert token.info.uri == uri
+    key = driver_case.only_key()
+    key.sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+
+
+def test_removal_of_one_token_leaves_another_logged_in(driver_case: DriverCase) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    other = driver_case.provider.new_token()
+    driver_case.login()
+    key = driver_case.only_key()
+    other.remove()
+    assert driver_case.labels() == [driver_case.token.label]
+    assert driver_case.present().info.logged_in
+    key.sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+
+
+def test_everything_public_is_listed_before_login(driver_case: DriverCase) -> None:
+    key = driver_case.token.put_key(KeyType.RSA_2048, b"\x01\xff", "seal key")
+    der = certificate(key)
+    driver_case.token.put_certificate(der, b"\x01\xff", "seal certificate")
+    driver_case.token.put_data(b"a seal", "seal", "esl")
+    driver_case.token.put_data(b"a secret", "hidden", private=True)
+    contents = driver_case.present().contents()
+    (found,) = contents.keys
+    assert (found.object_id, found.label, found.type, found.bits) == (b"\x01\xff", "seal key", KeyType.RSA_2048, 2048)
+    assert found.public_key == spki(key)
+    assert set(found.mechanisms) == set(RSA_MECHANISMS)
+    assert found.mechanisms[0] is Mechanism.RSA_PKCS1_SHA256
+    assert found.token_uri == driver_case.present().info.uri
+    (shown,) = contents.certificates
+    assert (shown.der, shown.object_id, shown.label) == (der, b"\x01\xff", "seal certificate")
+    (data,) = contents.data_objects
+    assert (data.value, data.label, data.application) == (b"a seal", "seal", "esl")
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_key_has_one_name_before_and_after_login(driver_case: DriverCase, public: bool) -> None:
+    key = driver_case.token.put_key(KeyType.EC_P256, b"\x07", "private label", public=public)
+    driver_case.token.put_certificate(certificate(key), b"\x07", "another label")
+    (before,) = driver_case.present().contents().keys
+    (after,) = driver_case.login().contents().keys
+    assert before.uri == after.uri
+    assert before.id == after.id
+    assert before.public_key == after.public_key == spki(key)
+
+
+def test_ca_certificate_is_no_key(driver_case: DriverCase) -> None:
+    key = session_key("ec-p256")
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
+    leaf = x509.load_der_x509_certificate(certificate(key))
+    authority = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    driver_case.token.put_certificate(authority.public_bytes(serialization.Encoding.DER), b"\x09")
+    contents = driver_case.present().contents()
+    assert contents.keys == ()
+    assert len(contents.certificates) == 1
+
+
+def test_renewed_certificate_is_no_second_key(driver_case: DriverCase) -> None:
+    key = driver_case.token.put_key(KeyType.EC_P256, b"\x01", public=False)
+    for name in ("old", "renewed"):
+        driver_case.token.put_certificate(certificate(key, name), b"\x01", name)
+    (before,) = driver_case.present().contents().keys
+    (after,) = driver_case.login().contents().keys
+    assert before.uri == after.uri
+    driver_case.only_key().sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+
+
+def test_public_key_belongs_to_the_private_key_of_its_kind(driver_case: DriverCase) -> None:
+    pairs = {}
+    for kind, label in ((KeyType.EC_P256, "one"), (KeyType.EC_P384, "two"), (KeyType.RSA_2048, "three")):
+        pairs[kind] = spki(driver_case.token.put_key(kind, b"\x01", label))
+    assert {key.type: key.public_key for key in driver_case.login().contents().keys} == pairs
+
+
+def test_certificate_without_private_key_is_no_key_after_login(driver_case: DriverCase) -> None:
+    driver_case.token.put_certificate(certificate(session_key("ec-p256")), b"\x09")
+    assert driver_case.login().contents().keys == ()
+
+
+def test_rubbish_on_the_token_does_not_hide_the_rest(driver_case: DriverCase) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    for number, octets in enumerate((b"\x30\x80", os.urandom(500), b"\x30\x84\xff\xff\xff\xff", b"\0" * 70_000)):
+        driver_case.token.put_rubbish_certificate(octets, bytes([number + 10]))
+    contents = driver_case.present().contents()
+    assert [key.object_id for key in contents.keys] == [b"\x01"]
+    assert len(contents.certificates) == 3  # the one that is longer than any certificate is left out
+
+
+def test_data_objects_are_read_up_to_the_limit(driver_case: DriverCase) -> None:
+    value = os.urandom(MIB)
+    driver_case.token.put_data(value, "fits")
+    driver_case.token.put_data(b"x" * (MIB + 1), "too large")
+    (data,) = driver_case.present().contents().data_objects
+    assert (data.label, data.value) == ("fits", value)
+
+
+def _pin() -> bytearray:
+    return bytearray(b"some-pin")
+
+
+OPERATIONS: dict[str, Callable[[Token], object]] = {
+    "info": lambda token: token.info,
+    "contents": lambda token: token.contents(),
+    "key": lambda token: token.key("pkcs11:id=%01"),
+    "login": lambda token: token.login(_pin()),
+    "change_pin": lambda token: token.change_pin(_pin(), _pin()),
+    "generate_key": lambda token: token.generate_key(KeyType.EC_P256, "key", b"\x02"),
+    "import_certificate": lambda token: token.import_certificate(certificate(session_key("ec-p256")), "c", b"\x02"),
+    "import_data": lambda token: token.import_data(b"x", "label", ""),
+}
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_removed_token(driver_case: DriverCase, operation: Callable[[Token], object], logged_in: bool) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    token = driver_case.login() if logged_in else driver_case.present()
+    token.contents()
+    driver_case.token.remove()
+    for _ in range(2):
+        with pytest.raises((TokenRemoved, TokenNotFound)):
+            operation(token)
+    assert driver_case.labels() == []
+
+
+def test_logout_of_a_removed_token_leaves_nobody_logged_in(driver_case: DriverCase) -> None:
+    token = driver_case.login()
+    driver_case.token.remove()
+    with contextlib.suppress(TokenRemoved):
+        token.logout()
+    assert driver_case.labels() == []
+    driver_case.token.insert()
+    assert not driver_case.present().info.logged_in
+
+
+def test_token_removed_between_two_signatures(driver_case: DriverCase) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.login()
+    key = driver_case.only_key()
+    digest = digest_for(Mechanism.ECDSA_SHA256)
+    key.sign(Mechanism.ECDSA_SHA256, digest)
+    driver_case.token.remove()
+    for _ in range(2):
+        with pytest.raises(TokenRemoved):
+            key.sign(Mechanism.ECDSA_SHA256, digest)
+
+
+def test_every_error_crosses_the_wire(driver_case: DriverCase) -> None:
+    with pytest.raises(PinIncorrect) as caught:
+        driver_case.present().login(_pin())
+    again = DriverError.from_wire(caught.value.to_wire())
+    assert type(again) is PinIncorrect
+    assert again.facts() == caught.value.facts()
+
+
+def test_module_can_be_opened_again_after_closing(driver_case: DriverCase) -> None:
+    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.login()
+    driver_case.driver.close()
+    driver_case.driver = driver_case.provider.open()
+    token = driver_case.present()
+    assert not token.info.logged_in
+    driver_case.login()
+    driver_case.only_key().sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))

@@ -1,0 +1,310 @@
+"""What goes wrong: each fault has its own clear error, nothing is released without its record, the daemon lives on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_world import Daemon, World
+from sealagent.client import AgentError, AgentUnreachable, invisible
+from sealagent.records.check import check_export
+
+
+def _with_seal(world: World) -> None:
+    world.token.add_data(world.authority.make_seal([world.add_signer("rsa-2048")]), label="seal")
+
+
+def _seal(daemon: Daemon, vectors: Path) -> AgentError | None:
+    """Try to seal a document; return the error, if any."""
+    with daemon.agent() as agent:
+        try:
+            agent.seal_document(vectors / "helloworld.ofd", seal="测试单位公章", placements=[invisible()])
+        except AgentError as error:
+            return error
+    return None
+
+
+def _kinds(daemon: Daemon) -> list[tuple[str, str | None]]:
+    """Return kind and reason of each entry, from an export that is checked on the way."""
+    with daemon.agent() as agent:
+        lines = b"".join(agent.export_record()).splitlines()
+    assert check_export(lines).ok
+    entries = [json.loads(line) for line in lines[1:]]
+    return [(entry["kind"], entry["body"].get("reason")) for entry in entries]
+
+
+def _size(daemon: Daemon) -> int:
+    with daemon.agent() as agent:
+        size = agent.checkpoint()["size"]
+        assert isinstance(size, int)
+        return size
+
+
+def _worker_pids(daemon: Daemon) -> list[int]:
+    """Return the worker processes of a daemon."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if int(stat[1]) == daemon.process.pid and b"sealdrivers.host.worker" in command:
+                found.append(int(entry.name))
+    return found
+
+
+def _in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    return thread, results
+
+
+def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_a_wrong_pin_is_spent_once_and_never_offered_again(world: World, vectors: Path) -> None:
+    _with_seal(world)
+    world.pin_file.touch(0o600)
+    world.pin_file.write_text("wrong-pin\n")
+    daemon = world.start()
+    first = _seal(daemon, vectors)
+    assert first is not None
+    assert first.code == "pin_incorrect"
+    assert first.problem["count_low"] is True
+    second = _seal(daemon, vectors)
+    assert second is not None
+    assert second.code == "pin_source_refused"
+    assert _kinds(daemon) == [("refused", "pin_incorrect"), ("refused", "pin_source_refused")]
+    world.pin_file.write_text(world.token.user_pin + "\n")
+    assert _seal(daemon, vectors) is None
+
+
+def test_a_locked_pin_is_not_tried(world: World, vectors: Path) -> None:
+    _with_seal(world)
+    world.token.lock()
+    daemon = world.start()
+    with daemon.agent() as agent:
+        assert agent.tokens()["tokens"][0]["pin"]["locked"]
+    error = _seal(daemon, vectors)
+    assert error is not None
+    assert error.code == "pin_locked"
+    assert error.problem["locked"] is True
+    assert _kinds(daemon) == [("refused", "pin_locked")]
+
+
+def test_a_pulled_token_and_its_return(world: World, vectors: Path) -> None:
+    _with_seal(world)
+    daemon = world.start()
+    assert _seal(daemon, vectors) is None
+    world.token.remove()
+    error = _seal(daemon, vectors)
+    assert error is not None
+    assert error.code in ("token_removed", "token_not_found", "seal_not_found", "seal_key_absent")
+    assert error.problem["next_step"]
+    world.token.insert()
+
+    def back() -> bool:
+        with daemon.agent() as agent:
+            return len(agent.tokens()["tokens"]) == 1
+
+    _until(back)
+    assert _seal(daemon, vectors) is None
+
+
+def test_insertion_and_removal_reach_the_events_stream(world: World) -> None:
+    _with_seal(world)
+    daemon = world.start()
+    seen: list[str] = []
+
+    def listen() -> None:
+        with daemon.agent() as agent:
+            for name, _ in agent.events():
+                seen.append(name)
+                if name == "token_inserted":
+                    return
+
+    thread, _ = _in_background(listen)
+    time.sleep(1.0)
+    world.token.remove()
+    _until(lambda: "token_removed" in seen)
+    world.token.insert()
+    thread.join(10)
+    assert seen[-1] == "token_inserted"
+
+
+def test_a_worker_killed_mid_signature(world: World) -> None:
+    world.settings["signing"] = {"allow_raw_digests": True}
+    world.add_signer("rsa-4096")
+    daemon = world.start()
+    with daemon.agent() as agent:
+        key = agent.keys()[0]["id"]
+
+    def sign_many() -> AgentError | None:
+        with daemon.agent() as agent:
+            try:
+                agent.sign_digests([bytes(32)] * 500, key=key)
+            except AgentError as error:
+                return error
+        return None
+
+    # The worker spends nearly all its time within C_Sign; should it be hit outside, the signature is simply made.
+    for _ in range(5):
+        thread, results = _in_background(sign_many)
+        before = _size(daemon)
+        _until(lambda: _size(daemon) > before + 20)  # noqa: B023 (called at once)
+        (pid,) = _worker_pids(daemon)
+        os.kill(pid, signal.SIGKILL)
+        thread.join(60)
+        if results[0] is not None:
+            break
+    assert results[0].code == "worker_died"
+    kinds = _kinds(daemon)
+    assert kinds[-1] == ("failed", "worker_died")
+    assert sum(kind == "intent" for kind, _ in kinds) == sum(kind in ("signed", "failed") for kind, _ in kinds)
+    with daemon.agent() as agent:
+        assert len(agent.sign_digests([bytes(32)], key=key)) == 1
+        assert agent.status()["modules"][0]["restarts"] >= 1
+
+
+def test_a_hanging_module_is_killed_and_named(world: World, vectors: Path) -> None:
+    _with_seal(world)
+    world.settings["timeouts"] = {"sign": 1.0}
+    daemon = world.start()
+    assert _seal(daemon, vectors) is None
+    (pid,) = _worker_pids(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    error = _seal(daemon, vectors)
+    assert error is not None
+    assert error.code == "worker_timeout"
+    assert _kinds(daemon)[-1] == ("failed", "worker_timeout")
+    assert _seal(daemon, vectors) is None
+    assert pid not in _worker_pids(daemon)
+
+
+def test_a_crash_between_intent_and_outcome_shows_after_restart(world: World, vectors: Path) -> None:
+    _with_seal(world)
+    daemon = world.start()
+    assert _seal(daemon, vectors) is None
+    (pid,) = _worker_pids(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    thread, results = _in_background(lambda: _seal(daemon, vectors))
+    _until(lambda: _kinds(daemon)[-1][0] == "intent")
+    daemon.stop(signal.SIGKILL)
+    thread.join(30)
+    assert isinstance(results[0], AgentUnreachable)
+    again = world.start()
+    with again.agent() as agent:
+        assert agent.status()["interrupted"] == 1
+    assert _kinds(again)[-1] == ("failed", "interrupted")
+    assert _seal(again, vectors) is None
+
+
+def test_a_module_that_is_none(world: World) -> None:
+    fake = world.directory / "libfake.so"
+    fake.write_text("this is no library\n")
+    world.modules = [fake]
+    with world.start().agent() as agent:
+        assert agent.tokens()["tokens"] == []
+        (module,) = agent.status()["modules"]
+        assert module["path"] == str(fake)
+        assert module["fault"]
+        assert agent.tokens()["tokens"] == []
+
+
+def test_a_second_daemon_is_refused(world: World) -> None:
+    world.start()
+    second = world.launch()
+    assert second.process.wait(30) == 1
+    assert "record_in_use" in second.said() or "daemon_running" in second.said()
+    assert "Traceback" not in second.said()
+
+
+def test_a_stale_socket_file_is_replaced(world: World) -> None:
+    daemon = world.start()
+    daemon.stop(signal.SIGKILL)
+    assert daemon.socket.is_socket()
+    with pytest.raises(AgentUnreachable), daemon.agent() as agent:
+        agent.status()
+    with world.start().agent() as agent:
+        assert agent.status()["version"]
+
+
+def test_a_full_record_stops_signing_and_says_so(world: World, vectors: Path) -> None:
+    _with_seal(world)
+    world.settings["record"] = {"max_bytes": 1 << 16}
+    daemon = world.start()
+    error = None
+    for _ in range(200):
+        if error := _seal(daemon, vectors):
+            break
+    assert error is not None
+    assert error.code == "record_failed"
+    kinds = _kinds(daemon)
+    assert kinds.count(("signed", None)) == sum(kind == "intent" for kind, _ in kinds) or kinds[-1][0] == "intent"
+    with daemon.agent() as agent:
+        assert agent.status()["record"]["size"] == len(kinds)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\x00" * 4096,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/documents/seal HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n",
+        b"GET /v1/status HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_octets_that_are_no_request(world: World, octets: bytes) -> None:
+    daemon = world.start()
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(10)
+        raw.connect(str(daemon.socket))
+        raw.sendall(octets)
+        raw.shutdown(socket.SHUT_WR)
+        while raw.recv(65536):
+            pass
+    with daemon.agent() as agent:
+        assert agent.status()["record"]["size"] == 0
+
+
+def test_more_connections_than_allowed_are_turned_away(world: World) -> None:
+    world.settings["limits"] = {"connections": 4}
+    daemon = world.start()
+    held = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+    for one in held:
+        one.connect(str(daemon.socket))
+        one.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert one.recv(65536).startswith(b"HTTP/1.1 200")
+    with socket.socket(socket.AF_UNIX) as further:
+        further.settimeout(10)
+        further.connect(str(daemon.socket))
+        assert further.recv(65536).startswith(b"HTTP/1.1 503")
+    for one in held:
+        one.close()
+
+    def answers() -> bool:
+        with daemon.agent() as agent:
+            try:
+                return bool(agent.status()["version"])
+            except AgentError:
+                return False
+
+    _until(answers)

@@ -1,0 +1,87 @@
+"""agent.toml: strict, documented, layered."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from sealagent.daemon.settings import Settings, load_settings
+from sealagent.errors import SealAgentError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def _uncommented(text: str) -> str:
+    """Return the example with every default switched on."""
+    return re.sub(r"^# (\[\[\w+\]\]|[a-z0-9_]+ = )", r"\1", text, flags=re.MULTILINE)
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= _keys(inner, f"{prefix}{name}.")
+        else:
+            found.add(prefix + name)
+    return found
+
+
+def _written(values: dict[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in values.items():
+        found |= _written(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+    return found
+
+
+def test_the_example_documents_every_key_and_no_other() -> None:
+    text = (PROJECT / "config" / "agent.toml").read_text(encoding="utf-8")
+    assert load_settings([PROJECT / "config" / "agent.toml"]) == load_settings([])
+    values = tomllib.loads(_uncommented(text))
+    assert _written(values) == _keys(Settings)
+    shown = Settings.model_validate({**values, "socket": "/x/agent.sock", "state_dir": "/x"})
+    defaults = Settings()
+    for section in ("discovery", "timeouts", "trust", "seals", "signing", "limits"):
+        assert getattr(shown, section) == getattr(defaults, section), section
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("nothing = 1", "nothing"),
+        ("[pin]\nsorce = 'file'", "pin.sorce"),
+        ("[limits]\nconnections = 0", "limits.connections"),
+        ("[pin]\nsource = 'guess'", "pin.source"),
+        ("[[modules]]\nworkers = 2", "modules.0.path"),
+        ("= broken", ""),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(text)
+    with pytest.raises(SealAgentError) as wrong:
+        load_settings([file])
+    assert wrong.value.code == "config_invalid"
+    assert str(file) in wrong.value.message
+    assert named in wrong.value.message
+
+
+def test_later_files_override_single_keys(tmp_path: Path) -> None:
+    system, user = tmp_path / "system.toml", tmp_path / "user.toml"
+    system.write_text("log_level = 'ERROR'\n[pin]\nunlock_idle_seconds = 10\nsource = 'none'\n")
+    user.write_text("[pin]\nunlock_idle_seconds = 20\n")
+    settings = load_settings([system, user], {"trust": {"strict": True}})
+    assert (settings.log_level, settings.pin.unlock_idle_seconds, settings.pin.source) == ("ERROR", 20, "none")
+    assert settings.trust.strict
+
+
+def test_the_environment_overrides_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text("state_dir = '/from/file'\n")
+    monkeypatch.setenv("SEALAGENT_STATE_DIR", "/from/environment")
+    assert load_settings([file]).state_dir == Path("/from/environment")
