@@ -8,7 +8,7 @@ export DOC PYTHON UPGRADE
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint format requirements clean
+.PHONY: help setup demo test bench lint format openapi requirements clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -34,6 +34,9 @@ lint: setup ## style, types, direction of imports
 format: setup ## rewrite the sources in the house style
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+openapi: setup ## write docs/openapi.json anew from the route table
+	@$(BIN)/python scripts/openapi.py
 
 requirements: setup ## write requirements/*.txt anew from pyproject.toml
 	@scripts/requirements.sh "$(BIN)/python"

@@ -60,9 +60,7 @@ async def _received(request: web.Request, model: type[M]) -> AsyncIterator[tuple
     if request.content_type != "multipart/form-data":
         raise FormatError("media_type_unsupported", "the body must be multipart/form-data")
     parts = services(request)
-    if parts.document_slots.locked():
-        raise SealAgentError("too_many_documents", "the agent is busy with other documents")
-    async with parts.document_slots:
+    async with _slot(parts):
         with spool(parts) as document:
             try:
                 async with asyncio.timeout(parts.limits.body_seconds):
@@ -75,6 +73,20 @@ async def _received(request: web.Request, model: type[M]) -> AsyncIterator[tuple
                 # aiohttp reports a broken multipart body by these.
                 raise FormatError("request_invalid", "the multipart body is malformed") from error
             yield asked, octets, document, document_sha256
+
+
+@asynccontextmanager
+async def _slot(parts: Services) -> AsyncIterator[None]:
+    """Wait for one of the places that bound how many documents are worked on at once."""
+    try:
+        async with asyncio.timeout(parts.limits.body_seconds):
+            await parts.document_slots.acquire()
+    except TimeoutError:
+        raise SealAgentError("too_many_documents", "the agent is busy with other documents") from None
+    try:
+        yield
+    finally:
+        parts.document_slots.release()
 
 
 async def _receive(request: web.Request, model: type[M], document: BinaryIO) -> tuple[M, bytes, bytes]:

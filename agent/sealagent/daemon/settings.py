@@ -99,7 +99,8 @@ class Limits(_Section):
     digests_per_request: int = Field(default=1000, ge=1, le=100_000)
     body_seconds: float = Field(default=60, gt=0)
     """Seconds a client may take to send one request's body."""
-    documents_at_once: int = Field(default=4, ge=1, le=64)
+    documents_at_once: int = Field(default=16, ge=1, le=64)
+    """Documents being worked on, PIN prompts included; a further one waits up to ``body_seconds``."""
 
 
 class Record(_Section):
