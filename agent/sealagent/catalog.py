@@ -116,6 +116,14 @@ CATALOG: dict[str, Problem] = {
         "请更正所述配置项。",
         Exit.USAGE,
     ),
+    "vendor_table_invalid": Problem(
+        500,
+        "The vendor table is wrong",
+        "厂商表错误",
+        "Correct the named entry of vendors.toml.",
+        "请更正 vendors.toml 中所述条目。",
+        Exit.USAGE,
+    ),
     # The daemon
     "daemon_running": Problem(
         409,

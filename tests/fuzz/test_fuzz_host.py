@@ -235,12 +235,12 @@ from sealdrivers.host.protocol import encode_frame
 
 class Liar(worker.Worker):
     def _answer(self, frame):
-        if frame.header["op"] in ("contents", "sign"):
+        if frame.header["op"] in sys.argv[2].split():
             return encode_frame({"id": frame.header["id"], **eval(sys.argv[1])})
         return super()._answer(frame)
 
 worker.Worker = Liar
-worker.main(sys.argv[2:])
+worker.main(sys.argv[3:])
 """
 
 
@@ -249,7 +249,9 @@ def test_an_answer_of_another_shape_is_an_error(softhsm_token: SoftToken, answer
     softhsm_token.add_key()
 
     async def main() -> None:
-        spec = ModuleSpec(softhsm_token.module.resolve(), command=(sys.executable, "-c", WRONG, answer))
+        spec = ModuleSpec(
+            softhsm_token.module.resolve(), command=(sys.executable, "-c", WRONG, answer, "contents sign")
+        )
         tokens = HostedTokens([spec])
         try:
             [token] = await tokens.tokens()
@@ -258,6 +260,21 @@ def test_an_answer_of_another_shape_is_an_error(softhsm_token: SoftToken, answer
                     await tokens.contents(token.uri)
                 with pytest.raises(DriverError):
                     await tokens.sign(f"{token.uri};id=%01", Mechanism.ECDSA_SHA256, bytes(32))
+        finally:
+            await tokens.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("op", ["open", "tokens"])
+def test_a_listing_of_another_shape_is_an_error(softhsm_token: SoftToken, op: str) -> None:
+    async def main() -> None:
+        command = (sys.executable, "-c", WRONG, "{'result': [{'uri': 'x'}]}", op)
+        tokens = HostedTokens([ModuleSpec(softhsm_token.module.resolve(), command=command)])
+        try:
+            async with asyncio.timeout(10):
+                assert await tokens.tokens() == []
+            assert tokens.health()[0]["last_error"]["code"] == "worker_protocol"
         finally:
             await tokens.close()
 

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from sealagent import paths
 from sealagent.api.listener import UnixListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
@@ -69,7 +70,11 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
         ModuleCandidate(path=module.path, source="configuration", name=module.path.name) for module in settings.modules
     ]
     workers = {module.path: module.workers for module in settings.modules}
-    candidates += find_modules(p11_kit=settings.discovery.p11_kit, vendor_table=settings.discovery.vendor_table)
+    candidates += find_modules(
+        p11_kit=settings.discovery.p11_kit,
+        vendor_table=settings.discovery.vendor_table,
+        vendor_files=[file.with_name("vendors.toml") for file in paths.config_files()],
+    )
     allowed = AllowList(
         paths=[module.path for module in settings.modules], directories=settings.discovery.trusted_directories
     )
@@ -82,7 +87,7 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
             if candidate.source == "configuration":
                 refused.append(error.message)
             continue
-        specs.setdefault(str(real), ModuleSpec(path=real, workers=workers.get(candidate.path, 1)))
+        specs.setdefault(str(real), ModuleSpec(path=real, driver=candidate.driver, workers=workers.get(candidate.path, 1)))
     return list(specs.values()), refused
 
 

@@ -120,7 +120,6 @@ class _Output:
         self._fd = fd
         self._name = name
         self._line = bytearray()
-        self._cut = False
         self._window_end = 0.0
         self._lines_left = 0
         self.level = logging.WARNING
@@ -182,10 +181,9 @@ class WorkerProcess:
         self.name = name
         self._on_answer = on_answer
         self._on_end = on_end
-        self.ready = False
-        """Whether the module is loaded."""
+        self._ready = False
         self.served = False
-        """Whether it has answered anything since."""
+        """Whether it has answered anything since the module was loaded."""
         self.alive = True
         self.logged_in: set[str] = set()
         """URIs of the tokens this process is logged in to."""
@@ -202,24 +200,25 @@ class WorkerProcess:
         self._loop.add_reader(self._socket, self._readable)
 
     def _start(self, command: Sequence[str]) -> tuple[socket.socket, subprocess.Popen[bytes], _Output]:
-        ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
-        try:
-            popen = subprocess.Popen(
-                [*command, "--fd", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # no terminal to ask on, no Ctrl-C meant for the daemon
-            )
-        except OSError as error:
-            ours.close()
-            os.close(reading)
-            raise WorkerDied(f"the worker process cannot be started: {error.strerror}") from error
-        finally:
-            theirs.close()
-            os.close(writing)
+        with contextlib.ExitStack() as always, contextlib.ExitStack() as on_error:
+            try:
+                ours, theirs = socket.socketpair()
+                on_error.callback(ours.close)
+                always.callback(theirs.close)
+                reading, writing = os.pipe()
+                on_error.callback(os.close, reading)
+                always.callback(os.close, writing)
+                popen = subprocess.Popen(
+                    [*command, "--fd", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # no terminal to ask on, no Ctrl-C meant for the daemon
+                )
+            except OSError as error:
+                raise WorkerDied(f"the worker process cannot be started: {error.strerror}") from error
+            on_error.pop_all()
         ours.setblocking(False)
         return ours, popen, _Output(self._loop, reading, self.name)
 
@@ -227,6 +226,16 @@ class WorkerProcess:
     def pid(self) -> int:
         """Process id."""
         return self._popen.pid
+
+    @property
+    def ready(self) -> bool:
+        """Whether the module is loaded."""
+        return self._ready
+
+    def set_ready(self) -> None:
+        """Take note that the module is loaded; from now on what it prints is for debugging."""
+        self._ready = True
+        self._output.level = logging.DEBUG
 
     @property
     def gone(self) -> bool:
@@ -239,9 +248,7 @@ class WorkerProcess:
         return len(self._queue) + len(self._sent)
 
     def submit(self, request: Request) -> None:
-        """Hand the request over now, or when its turn comes. :raises WorkerDied: the process is gone."""
-        if not self.alive:
-            raise WorkerDied("the worker process ended")
+        """Hand the request over now, or when its turn comes. Only while the process is alive."""
         if self._queue or not self._takes(request):
             self._queue.append(request)
         else:
@@ -313,7 +320,11 @@ class WorkerProcess:
         request = self._sent.popleft()
         if self._sent:
             self._set_deadline(self._sent[0])
-        self._on_answer(self, request, frame, error)
+        try:
+            self._on_answer(self, request, frame, error)
+        except WorkerProtocolError as fault:
+            request.fail(fault)
+            raise
         if error is None:
             request.settle(frame)
         else:

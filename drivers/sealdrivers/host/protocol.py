@@ -7,9 +7,10 @@ A frame is two unsigned 32-bit big-endian numbers (octets of the header, octets 
 - The body holds the octets that are no text (PINs, digests, certificates, signatures) one behind the other;
   ``parts`` says how long each is. A PIN is never in the header.
 
-The daemon sends one request, waits for its answer, and sends the next. The first request is ``open``; it carries
-``protocol`` = :data:`PROTOCOL_VERSION`. Nothing here depends on Python at the other end (design §4: a worker may be a
-32-bit build, or another program).
+A worker answers a request before it begins the next, in the order they came. The daemon sends a request when the one
+before it is answered; only signatures may wait in the socket behind another. The first request is ``open``; it carries
+``protocol`` = :data:`PROTOCOL_VERSION`. Nothing here depends on Python at the other end: a worker may be a 32-bit
+build, or another program.
 """
 
 from __future__ import annotations

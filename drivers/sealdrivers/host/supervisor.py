@@ -1,7 +1,7 @@
 """The daemon's side of one module: its worker processes, which request goes where, and what happens when one fails.
 
-- A worker serves one request at a time, in order. A request that was handed to a worker is never sent again by itself:
-  a PIN try or a signature must not be doubled. (A request the worker certainly never read is sent to the next one.)
+- A worker serves one request at a time, in order. A request that a worker may have begun is never sent again by itself:
+  a PIN try or a signature must not be doubled. One that it certainly never began goes to the next worker, once.
 - A worker that does not answer in time is killed; a dead one is replaced when the next request needs it. The new one
   is not logged in.
 - With several workers, signing goes to those that are logged in; other requests go to the least busy, and a further
@@ -111,21 +111,11 @@ class ModuleSupervisor:
 
     # What the daemon asks for
 
-    async def load(self) -> ModuleInfo:
-        """Return what the module says of itself, loading it if need be."""
-        if self.info is None:
-            await self.tokens()
-        if self.info is None:
-            raise WorkerProtocolError("the worker did not say which module it loaded")
-        return self.info
-
     async def tokens(self) -> tuple[TokenInfo, ...]:
         """Return the module's present tokens."""
-        worker = self._choose(None)
-        answer = await self._ask("tokens", {}, worker=worker)
+        answer = await self._ask("tokens", {})
         found = from_json(tuple[TokenInfo, ...], answer.header.get("result"))
-        worker.logged_in &= {token.uri for token in found if token.logged_in}
-        logged_in = self._logged_in()
+        logged_in = {uri for worker in self._alive() for uri in worker.logged_in}
         return tuple(replace(token, logged_in=token.uri in logged_in) for token in found)
 
     async def contents(self, token_uri: str) -> TokenContents:
@@ -152,26 +142,28 @@ class ModuleSupervisor:
     async def login(self, token_uri: str, pin: bytearray | None) -> None:
         """Log in on one worker, then, once the PIN is known to be right, on the others.
 
-        A further worker that fails otherwise than by refusing the PIN is left out; signing goes to the rest.
+        A further worker that fails otherwise than by refusing the PIN is left out; signing goes to the rest. After an
+        error or a cancellation the token is locked everywhere.
         """
         parts = () if pin is None else (pin,)
         async with self._login:
-            workers = [worker or self._start(place) for place, worker in enumerate(self._workers)]
-            done: list[WorkerProcess] = []
+            workers = self._all_workers()
             ask = partial(self._ask, "login", {}, parts, token_uri=token_uri, seconds=self._timeouts.login, pinned=True)
+            accepted = False
             try:
                 for worker in workers:
                     try:
                         await ask(worker=worker)
                     except DriverError as error:
-                        if not done or isinstance(error, (PinIncorrect, PinLocked, PinRejected)):
+                        if not accepted or isinstance(error, (PinIncorrect, PinLocked, PinRejected)):
                             raise
                         log.warning("%s: a further worker is not logged in: %s", self.spec.path, error.message)
                     else:
-                        done.append(worker)
+                        accepted = True
             except BaseException:
-                for worker in done:
-                    self._log_out_behind(worker, token_uri)
+                for worker in workers:
+                    if token_uri in worker.logged_in:
+                        self._log_out_behind(worker, token_uri)
                 raise
 
     async def logout(self, token_uri: str) -> None:
@@ -252,9 +244,6 @@ class ModuleSupervisor:
     def _alive(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers if worker is not None]
 
-    def _logged_in(self) -> set[str]:
-        return set().union(*(worker.logged_in for worker in self._alive()))
-
     def _choose(self, token_uri: str | None) -> WorkerProcess:
         """Return the worker for a request, starting one if there is none or all are busy."""
         alive = self._alive()
@@ -267,6 +256,15 @@ class ModuleSupervisor:
             with suppress(DriverError):  # a queue behind a working one is better than an error
                 return self._start(self._workers.index(None))
         return best
+
+    def _all_workers(self) -> list[WorkerProcess]:
+        """Return every worker, those that run first, starting the missing ones as far as possible."""
+        workers = self._alive() or [self._start(0)]
+        for place, worker in enumerate(self._workers):
+            if worker is None:
+                with suppress(DriverError):
+                    workers.append(self._start(place))
+        return workers
 
     def _start(self, place: int) -> WorkerProcess:
         """Start a worker and let it load the module; what is asked of it meanwhile waits behind that.
@@ -308,6 +306,10 @@ class ModuleSupervisor:
         :param worker: who gets it; by default whoever suits best.
         :param pinned: whether it goes to nobody else, should that worker die before it sees the request.
         """
+        if worker is None:
+            worker = self._choose(token_uri)
+        elif not worker.alive:
+            raise WorkerDied("the worker process ended")
         request = Request(
             op,
             arguments,
@@ -317,7 +319,7 @@ class ModuleSupervisor:
             pinned=pinned,
             future=asyncio.get_running_loop().create_future(),
         )
-        (worker or self._choose(token_uri)).submit(request)
+        worker.submit(request)
         return await request.answer()
 
     def _answered(self, worker: WorkerProcess, request: Request, frame: Frame, error: DriverError | None) -> None:
@@ -325,13 +327,16 @@ class ModuleSupervisor:
         if request.op == "open":
             if error is None:
                 self.info = from_json(ModuleInfo, frame.header.get("result"))
-                worker.ready = True
+                worker.set_ready()
             else:
                 worker.kill(error)
             return
         worker.served = True
         self._failures = 0
         token_uri = request.token_uri
+        if request.op == "tokens" and error is None:
+            found = from_json(tuple[TokenInfo, ...], frame.header.get("result"))
+            worker.logged_in &= {token.uri for token in found if token.logged_in}
         if token_uri is None:
             return
         if error is None:
@@ -342,7 +347,7 @@ class ModuleSupervisor:
                     worker.logged_in.add(token_uri)
             elif request.op == "logout":
                 worker.logged_in.discard(token_uri)
-        elif isinstance(error, _LOGIN_LOST):
+        elif isinstance(error, _LOGIN_LOST) or request.op == "login":
             worker.logged_in.discard(token_uri)
         elif request.op == "logout":
             worker.kill(error)  # the only way left to lock the token for certain
@@ -365,7 +370,7 @@ class ModuleSupervisor:
             log.warning("%s: %s", worker.name, reason.message)
             self._note_failure(reason)
         for request in leftover:
-            if not worker.ready or request.pinned:
+            if request.pinned or not (worker.ready or self._alive()):
                 request.fail(reason)
                 continue
             try:
