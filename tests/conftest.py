@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ofd_samples import Sealer
+    from sample_parties import Party
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +28,33 @@ def vectors() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sealer(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
+    """Return a maker and a signer with P-256 keys, and their seal."""
+    from ofd_samples import Sealer
+
+    return Sealer(tmp_path_factory.mktemp("sealer"))
+
+
+@pytest.fixture(scope="session")
+def sealed(sealer: Sealer) -> bytes:
+    """Return the sample document, sealed."""
+    from ofd_samples import document_files, pack
+
+    return sealer.seal(pack(document_files()))
+
+
+@pytest.fixture(scope="session")
+def parties(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Party]:
+    """Return a CA with a maker and a signer for each kind of key."""
+    from sample_parties import make_parties
+
+    return make_parties(tmp_path_factory.mktemp)
+
+
+@pytest.fixture(scope="session")
+def party(parties: dict[str, Party]) -> Party:
+    """Return the one with SM2 keys."""
+    return parties["sm2"]

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sample_seals import Identity, identity, png
 from sealagent.documents.ofd.seal import AtPosition, Placement, prepare
+from sealagent.documents.verify import verify_document
 from sealagent.pki.certificates import Certificate
+from sealagent.pki.digests import digest
 from sealagent.pki.path import TrustStore
 from sealagent.seals.build import assemble_seal, assemble_signature, build_seal_info, build_tbs
 from sealagent.seals.model import Picture
 from sealagent.seals.parse import parse_seal
 from sealagent.seals.verify import Policy
+from sealagent.verdict import FileReport, SignatureReport
 
 NOW = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
 """Within the validity of the test certificates, which begins when they are made."""
@@ -81,6 +84,19 @@ def repack(package: bytes, changes: Mapping[str, bytes | None]) -> bytes:
     """Return the package with files replaced, added or (None) removed."""
     files: dict[str, bytes | None] = {**unpack(package), **changes}
     return pack({name: data for name, data in files.items() if data is not None})
+
+
+class Pipe(io.BytesIO):
+    """Makes ``zipfile`` write as to a pipe: sizes follow the data."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: int) -> int:
+        raise OSError
+
+    def tell(self) -> int:
+        raise OSError
 
 
 @dataclass(frozen=True)
@@ -237,7 +253,47 @@ def sign(who: Identity, message: bytes) -> bytes:
     return key.sign(message, ec.ECDSA(hashes.SHA256()))
 
 
-__all__ = [
-    "NOW", "NS", "RawEntry", "Sealer", "document_files", "document_xml", "list_xml", "main_xml", "pack", "page_xml",
-    "policy_of", "raw_zip", "record", "repack", "replace", "sign", "signature_xml", "unpack",
-]  # fmt: skip
+SIGN = "Doc_0/Signs/Sign_0/Signature.xml"
+VALUE = "Doc_0/Signs/Sign_0/SignedValue.dat"
+SEAL = "Doc_0/Signs/Sign_0/Seal.esl"
+LIST = "Doc_0/Signs/Signatures.xml"
+MAIN = main_xml([f"<ofd:DocRoot>Doc_0/Document.xml</ofd:DocRoot><ofd:Signatures>/{LIST}</ofd:Signatures>"]).encode()
+
+
+def judged(package: bytes, policy: Policy) -> FileReport:
+    return verify_document(io.BytesIO(package), "a.ofd", policy)
+
+
+def only(package: bytes, policy: Policy) -> SignatureReport:
+    (signature,) = judged(package, policy).signatures
+    return signature
+
+
+def reasons(report: SignatureReport) -> list[tuple[str, str]]:
+    return [(each.code, each.detail) for each in report.reasons]
+
+
+def codes(report: SignatureReport) -> list[str]:
+    return [each.code for each in report.reasons]
+
+
+def notes(report: SignatureReport, code: str) -> list[str]:
+    return [each.detail for each in report.notes if each.code == code]
+
+
+def foreign(
+    sealer: Sealer,
+    references: Mapping[str, bytes] | None = None,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    record_xml: str = record(),
+    property_info: str = f"/{SIGN}",
+    **signature: str,
+) -> bytes:
+    """Return a package sealed the way another product might do it."""
+    content = {**document_files(), "OFD.xml": MAIN, SEAL: sealer.seal_der, **(files or {})}
+    if references is None:
+        references = {f"/{name}": digest("sm3", data) for name, data in content.items()}
+    xml = signature_xml(references, **signature)
+    value = sealer.signed_value(digest("sm3", xml), property_info)
+    return pack({**content, LIST: list_xml(record_xml), SIGN: xml, VALUE: value})

@@ -24,6 +24,7 @@ __all__ = [
     "SignatureReport",
     "Verdict",
     "decide",
+    "in_order",
     "timestamp",
 ]
 
@@ -63,6 +64,7 @@ REASONS: dict[str, ReasonSpec] = {
     "check_method_unknown": _wrong("Unknown digest method", "未知的摘要算法"),
     "signature_incomplete": _wrong("The signature's own files are missing", "签名自身的文件缺失"),
     "base_signature": _wrong("The signature it builds on is not good", "其所依据的签名无效", intact=True),
+    "base_not_verified": _missing("The signature it builds on could not be verified", "其所依据的签名未能验证"),
     "seal_mismatch": _wrong("The stored seal differs from the signed seal", "存放的印章与签名中的印章不一致"),
     "integrity_unlisted_file": _wrong("A file was added to the package", "文件包中被加入了未登记的文件"),
     "integrity_format": _wrong("The integrity list is malformed", "完整性清单格式错误"),
@@ -118,7 +120,6 @@ NOTES: dict[str, str] = {
     "quirk_raw_signature": "The BIT STRING holds 64 raw octets instead of a DER signature",
     "quirk_long_integer": "An INTEGER of the signature has needless leading zero octets",
     "quirk_ber": "BER where DER is demanded",
-    "quirk_trailing": "Octets after the end of the structure",
     "quirk_ext_wrapped": "Extensions are tagged otherwise than the standard says",
     "quirk_timestamp_tag": "The time-stamp is not tagged [0] EXPLICIT",
     "quirk_cert_general_time": "A certificate uses GeneralizedTime before 2050",
@@ -139,16 +140,11 @@ NOTES: dict[str, str] = {
     "seal_expired_since": "The seal has expired since signing",
     "same_maker_and_signer": "One certificate is maker and signer",
     "create_after_start": "createDate is later than validStart",
-    "maker_not_trusted_note": "The maker's certificate was accepted because it is pinned",
     "pinned": "A certificate was accepted because its octets are pinned",
     "property_info": "propertyInfo does not name this signature's file",
     "picture_type": "The picture type is not one the standard names",
-    "closed": "The document is closed: no further signature may be added",
-    "status_not_checked": "The seal's status was not asked",
     "integrity_names_only": "The integrity list holds names without digests: a changed file is not noticed",
     "signer_certificate_supplied": "The signer's certificate came from the trust settings, not from the file",
-    "changed_after_signing": "The document was changed or signed again after this signature",
-    "digest_only": "The signature was checked against a digest, not against the document",
 }
 """Every note code. Notes never change a verdict."""
 
@@ -194,6 +190,16 @@ def decide(reasons: Iterable[Reason]) -> Verdict:
         if verdict in effects:
             return verdict
     return Verdict.VALID
+
+
+def in_order(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Return the reasons so that the first one decides: what failed, in its order, before what is missing.
+
+    Of the missing, the signer's trust comes first.
+    """
+    return tuple(
+        sorted(reasons, key=lambda reason: (reason.effect is not Verdict.INVALID, reason.code != "signer_not_trusted"))
+    )
 
 
 def timestamp(moment: datetime | None) -> str | None:

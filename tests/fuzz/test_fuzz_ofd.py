@@ -38,16 +38,6 @@ SECONDS = 5.0
 """For one small input; a bound on the order of magnitude, machines differ."""
 
 
-@pytest.fixture(scope="module")
-def sealer(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
-    return Sealer(tmp_path_factory.mktemp("sealer"))
-
-
-@pytest.fixture(scope="module")
-def sealed(sealer: Sealer) -> bytes:
-    return sealer.seal(pack(document_files()))
-
-
 def survive(sealer: Sealer, data: bytes) -> Verdict | None:
     """Verify and seal; anything but a report or a named error fails the test."""
     begun = time.monotonic()

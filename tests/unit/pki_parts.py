@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from sample_seals import DISTID, tlv
 from sealagent.pki.certificates import Certificate
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-DISTID = "distid:1234567812345678"
 EXAMPLE_SCALAR = 0x3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -34,15 +34,6 @@ def openssl(*arguments: str | Path, stdin: bytes = b"", check: bool = True) -> b
 
 
 # SM2 by openssl
-
-
-def tlv(tag: int, *parts: bytes) -> bytes:
-    """Return one DER element."""
-    body = b"".join(parts)
-    if len(body) < 0x80:
-        return bytes([tag, len(body)]) + body
-    size = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(size)]) + size + body
 
 
 def sm2_key_file(folder: Path, scalar: int) -> Path:

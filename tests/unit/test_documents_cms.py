@@ -64,6 +64,7 @@ def cms(
     null: bool = False,
     raw: bool = False,
     carry: bool = True,
+    others: tuple[Identity, ...] = (),
     name: Identity | None = None,
     unsigned: bytes = b"",
 ) -> bytes:
@@ -88,7 +89,7 @@ def cms(
         integer(1),
         tlv(0x31, algorithm(digest_algorithm)),
         tlv(0x30, oid(inner), b"" if content is None else tlv(0xA0, tlv(4, content))),
-        tlv(0xA0, who.der) if carry else b"",
+        tlv(0xA0, who.der, *(each.der for each in others)) if carry else b"",
         tlv(0x31, info),
     )
     return tlv(0x30, oid(outer), tlv(0xA0, signed))
@@ -206,6 +207,18 @@ def test_a_chain_to_an_anchor(folder: Path) -> None:
     leaf = identity(folder, "sm2", "leaf", ca=ca)
     report = judged(cms(leaf), ca)
     assert (report.verdict, notes(report)) == (Verdict.VALID, set())
+
+
+def test_the_intermediate_comes_with_the_signature(folder: Path) -> None:
+    usage = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+    root = authority(folder, "sm2", "root")
+    intermediate = identity(folder, "sm2", "intermediate", ca=root, extensions=usage)
+    leaf = identity(folder, "sm2", "two links", ca=intermediate)
+    report = judged(cms(leaf, others=(intermediate,)), root)
+    assert (report.verdict, notes(report), report.trust) == (Verdict.VALID, set(), {"list": "test", "region": ""})
+    without = judged(cms(leaf), root)
+    assert (reasons(without), without.trust) == (["signer_not_trusted"], None)
+    assert reasons(judged(cms(leaf, others=(intermediate, root)))) == ["signer_not_trusted"], "carried is not trusted"
 
 
 def test_the_signing_time_counts(signer: Identity) -> None:

@@ -15,11 +15,6 @@ from sealagent.pki.digests import digest
 from sealagent.verdict import Verdict
 
 
-@pytest.fixture(scope="module")
-def sealer(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
-    return Sealer(tmp_path_factory.mktemp("sealer"))
-
-
 def test_each_format_is_told_from_its_content(sealer: Sealer) -> None:
     value = sealer.signed_value(digest("sm3", b"x"), "/a")
     for data, kind, verdict in (

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from ofd_samples import RawEntry, document_files, pack, raw_zip
+from ofd_samples import Pipe, RawEntry, document_files, pack, raw_zip
 from sealagent.documents.limits import DEFAULT_LIMITS, Limits
 from sealagent.documents.ofd.package import Package
 from sealagent.errors import FormatError, LimitExceeded
@@ -49,17 +49,7 @@ def test_a_good_package_reads_as_the_standard_library_reads_it(method: int) -> N
 
 
 def test_entries_written_as_a_stream_have_descriptors_and_are_read() -> None:
-    class Unseekable(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
-
-        def seek(self, *_: int) -> int:
-            raise OSError
-
-        def tell(self) -> int:
-            raise OSError
-
-    target = Unseekable()
+    target = Pipe()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", b"alpha" * 100)
         with archive.open("b", "w", force_zip64=True) as entry:
@@ -86,7 +76,7 @@ def test_names_in_the_encodings_of_the_field_are_read(raw: bytes, flags: int, na
     "name",
     [
         b"/a", b"../a", b"a/../../b", b"a/..", b"./a", b"a//b", b"a\\b", b"..\\a", b"C:a", b"c:/a", b"a\x00b",
-        b"a\nb", b"", b"/", b"..", b"a\x7f", b"\xff\xfe", "a\ufffe".encode(),
+        b"a\nb", b"", b"/", b"..", b"...", b"a/ /b", b"a/:b", b"a\x7f", b"\xff\xfe", "a\ufffe".encode(),
     ],
 )  # fmt: skip
 def test_forbidden_names(name: bytes) -> None:
@@ -107,11 +97,55 @@ def test_a_name_that_is_not_the_utf8_it_claims() -> None:
         (b"a", b"a/b"),
         (b"a/b/c", b"A"),
         (b"a", b"a/"),
+        (b"OFD.xml", b"OFD.xml."),
+        (b"a/b.xml", b"A /b.xml"),
+        (b"OFD.xml", b"ofd.xml::$DATA"),
     ],
 )
 def test_duplicate_names_also_by_case_form_or_as_folder(names: tuple[bytes, ...]) -> None:
     entries = [RawEntry(name, b"" if name.endswith(b"/") else b"x") for name in names]
     assert code_of(raw_zip(entries)) == "ofd_entry_duplicate"
+
+
+def local(entry: RawEntry) -> bytes:
+    """Return an entry without its record in the directory."""
+    whole = raw_zip([entry])
+    return whole[: whole.index(b"PK\1\2")]
+
+
+DESCRIPTOR = b"PK\7\x08" + bytes(20)
+HIDDEN = local(RawEntry(b"OFD.xml"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw_zip([A], prefix=HIDDEN),
+        raw_zip([RawEntry(b"a", b"x", stored=b"x" + HIDDEN, packed=1)]),
+        raw_zip([RawEntry(b"a", b"x", stored=b"x" + HIDDEN, packed=1), A]),
+        raw_zip([RawEntry(b"a", b"x", flags=8, stored=b"x" + DESCRIPTOR[:12] + HIDDEN, packed=1), A]),
+        raw_zip([RawEntry(b"a", b"x", flags=8, stored=b"x" + DESCRIPTOR + HIDDEN, packed=1), A]),
+    ],
+)
+def test_entries_hidden_from_the_directory(data: bytes) -> None:
+    assert code_of(data) == "ofd_structure"
+
+
+def test_descriptors_and_padding_between_entries_hide_nothing() -> None:
+    for between in (DESCRIPTOR, bytes(100)):
+        data = raw_zip([RawEntry(b"a", b"x", flags=8, stored=b"x" + between, packed=1), A])
+        assert list(opened(data).files) == ["a", "a.xml"]
+
+
+def test_a_second_name_in_the_extra_field() -> None:
+    """Info-ZIP's Unicode Path: readers that know it show another file than those that do not."""
+    for name, accepted in ((b"a.xml", True), (b"OFD.xml", False)):
+        field = struct.pack("<2HBL", 0x7075, 5 + len(name), 1, zlib.crc32(b"a.xml")) + name
+        data = raw_zip([replace(A, central_extra=field)])
+        if accepted:
+            assert list(opened(data).files) == ["a.xml"]
+        else:
+            assert code_of(data) == "ofd_entry_name"
 
 
 DEFLATED = zlib.compress(b"abc" * 9, 9, -15)

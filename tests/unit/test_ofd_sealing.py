@@ -21,6 +21,7 @@ from lxml import etree
 from ofd_samples import (
     NOW,
     NS,
+    Pipe,
     RawEntry,
     Sealer,
     document_files,
@@ -49,11 +50,6 @@ OFD = {"ofd": "http://www.ofdspec.org/2016"}
 LIST = "Doc_0/Signs/Signatures.xml"
 ROOT = "<ofd:DocRoot>Doc_0/Document.xml</ofd:DocRoot>"
 FORBIDDEN = "<ofd:Permissions><ofd:Signature>false</ofd:Signature></ofd:Permissions>"
-
-
-@pytest.fixture(scope="module")
-def sealer(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
-    return Sealer(tmp_path_factory.mktemp("sealer"))
 
 
 def verified(sealer: Sealer, package: bytes) -> FileReport:
@@ -317,14 +313,7 @@ def test_times_are_written_in_whole_seconds_of_utc(sealer: Sealer) -> None:
 
 
 def test_a_streamed_package_loses_its_descriptors_and_nothing_else(sealer: Sealer, tmp_path: Path) -> None:
-    class Unseekable(io.BytesIO):
-        def seek(self, *_: int) -> int:
-            raise OSError
-
-        def tell(self) -> int:
-            raise OSError
-
-    target = Unseekable()
+    target = Pipe()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in document_files().items():
             with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry:

@@ -10,19 +10,9 @@ import pytest
 from asn1crypto import algos, keys
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pki_parts import (
-    DISTID,
-    ECDSA_SHA256,
-    NOW,
-    Issued,
-    SM2Authority,
-    issue,
-    odd_certificate,
-    openssl,
-    sm2_certificate,
-    tlv,
-)
+from pki_parts import ECDSA_SHA256, NOW, Issued, SM2Authority, issue, odd_certificate, openssl, sm2_certificate
 
+from sample_seals import DISTID, tlv
 from sealagent.errors import FormatError, LimitExceeded
 from sealagent.pki import asn1, oids
 from sealagent.pki.certificates import MAX_BUNDLE_OCTETS, MAX_CERTIFICATE_OCTETS, Certificate, load_certificates
@@ -352,6 +342,56 @@ def test_hostile_octets_are_refused_by_name_and_quickly(der: bytes) -> None:
     assert time.perf_counter() - started < 1
 
 
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        (extension("551d0f", b"\x03\x00"),),  # no count of unused bits
+        (extension("551d0f", b"\x03\x01\x01"),),  # unused bits of nothing
+        (extension("551d0f", b"\x03\x02\x08\x80"),),
+        (extension("551d13", tlv(0x30, b"\x01\x01\xff", b"\x02\x01\x00", b"\x02\x01\x00")),),
+        (extension("551d13", tlv(0x30, b"\x02\x01\x00", b"\x01\x01\xff")),),
+        (tlv(0x30, bytes.fromhex("0603551d13"), b"\x01\x01\xff", tlv(0x04), tlv(0x04)),),
+        (tlv(0x30, tlv(0x04), bytes.fromhex("0603551d13")),),
+    ],
+)
+def test_malformed_extensions_that_are_judged(extensions: tuple[bytes, ...]) -> None:
+    refused(odd_certificate(KEY, extensions=extensions))
+
+
+def test_unused_bits_of_key_usage_mean_nothing() -> None:
+    found = Certificate.from_der(odd_certificate(KEY, extensions=(extension("551d0f", b"\x03\x02\x07\xff"),)))
+    assert found.fields.key_usage == {"digital_signature"}
+    everything = Certificate.from_der(odd_certificate(KEY, extensions=(extension("551d0f", b"\x03\x03\x00\xff\xff"),)))
+    assert everything.fields.key_usage == {
+        "digital_signature", "non_repudiation", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    }  # fmt: skip
+    none = Certificate.from_der(odd_certificate(KEY, extensions=(extension("551d0f", b"\x03\x01\x00"),)))
+    assert none.fields.key_usage == frozenset()
+    assert not none.may_sign
+
+
+def test_unique_identifiers_are_passed_over_and_other_fields_refused() -> None:
+    basic = tlv(0xA3, tlv(0x30, BASIC))
+
+    def with_fields(*fields: bytes) -> bytes:
+        spki = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return odd_certificate(KEY, spki=spki + b"".join(fields))
+
+    assert Certificate.from_der(with_fields(b"\x81\x02\0\1", b"\x82\x02\0\1", basic)).is_ca
+    for fields in ((basic, basic), (basic, b"\x82\x02\0\1"), (b"\x05\x00",), (tlv(0xA3),), (tlv(0xA3, b"\x05\x00"),)):
+        refused(with_fields(*fields))
+
+
+def test_a_defect_of_ours_is_not_reported_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> object:
+        raise NameError("a slip of the programmer")
+
+    monkeypatch.setattr(asn1, "_name", broken)
+    with pytest.raises(NameError):
+        Certificate.from_der(odd_certificate(KEY, serial=b"\x77"))
+
+
 def test_the_size_limit_is_named() -> None:
     error = refused(bytes(MAX_CERTIFICATE_OCTETS + 1))
     assert isinstance(error, LimitExceeded)
@@ -360,7 +400,7 @@ def test_the_size_limit_is_named() -> None:
 
 
 def test_a_certificate_filled_to_the_limits_is_read_quickly() -> None:
-    filler = [extension(f"2a03{index >> 7 | 0x80:02x}{index & 0x7F:02x}", b"\x05\x00") for index in range(1500)]
+    filler = [extension(f"2a03{index >> 7 | 0x90:02x}{index & 0x7F:02x}", b"\x05\x00") for index in range(1500)]
     subject = name(*[("550403", 0x0C, "ﷺ".encode() * 20)] * 100)
     started = time.perf_counter()
     found = Certificate.from_der(odd_certificate(KEY, subject=subject, extensions=tuple(filler)))

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pki_parts import DISTID, EXAMPLE_SCALAR, SigningKey, openssl, sm2_key_file, sm2_sign, spki_of
+from pki_parts import EXAMPLE_SCALAR, SigningKey, openssl, sm2_key_file, sm2_sign, spki_of
 
+from sample_seals import DISTID
 from sealagent.errors import FormatError
 from sealagent.pki import oids
 from sealagent.pki.csr import assemble_request, pem, prepare_request

@@ -14,8 +14,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from pki_parts import NOW, Issued, SigningKey, issue, odd_certificate, sm2_certificate, tlv
+from pki_parts import NOW, Issued, SigningKey, issue, odd_certificate, sm2_certificate
 
+from sample_seals import tlv
 from sealagent.errors import SealAgentError
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.csr import pem
@@ -319,6 +320,39 @@ def test_hostile_extensions_are_a_fault_of_the_chain() -> None:
             leaf = Certificate.from_der(odd_certificate(key, issuer=COMMON_ROOT, extensions=(odd,)))
             refused += is_chain_fault(validate_path(leaf, (), trust(root), NOW))
     assert refused > 20
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        tlv(0x87, b"\x01\0\0\0\xff\0\0\0"),  # IP addresses: the library has no rule for them
+        tlv(0xA3, tlv(0x30)),  # X.400: no name it can compare
+        tlv(0xA0, tlv(0x06, b"\x2a"), tlv(0xA0, tlv(0x05))),
+    ],
+)
+def test_name_constraints_that_cannot_be_checked_are_a_fault_of_the_chain(tree: bytes) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    constraints = tlv(0x30, tlv(0xA0, tlv(0x30, tree)))
+    basic = tlv(0x30, bytes.fromhex("0603551d13"), b"\x01\x01\xff", tlv(0x04, tlv(0x30, b"\x01\x01\xff")))
+    limited = tlv(0x30, bytes.fromhex("0603551d1e"), b"\x01\x01\xff", tlv(0x04, constraints))
+    root = Certificate.from_der(
+        odd_certificate(key, issuer=COMMON_ROOT, subject=COMMON_ROOT, extensions=(basic, limited))
+    )
+    names = tlv(0x30, bytes.fromhex("0603551d11"), tlv(0x04, tlv(0x30, tlv(0x87, b"\x01\2\3\4"))))
+    leaf = Certificate.from_der(odd_certificate(key, issuer=COMMON_ROOT, extensions=(names,)))
+    assert is_chain_fault(validate_path(leaf, (), TrustStore((root,)), NOW))
+
+
+def test_a_defect_of_ours_is_not_reported_as_a_bad_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sealagent.pki import chain
+
+    def broken(*_: object) -> object:
+        raise NameError("a slip of the programmer")
+
+    root = issue("Root", ca=True)
+    monkeypatch.setattr(chain, "_anchor", broken)
+    with pytest.raises(NameError):
+        validate_path(issue("Leaf", root).certificate, (), TrustStore((root.certificate,)), NOW)
 
 
 # Limits

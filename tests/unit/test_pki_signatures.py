@@ -10,21 +10,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, AsymmetricPadding, PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pki_parts import (
-    EXAMPLE_SCALAR,
-    der_integers,
-    integers,
-    openssl,
-    sm2_key_file,
-    sm2_sign,
-    spki_of,
-    tlv,
-)
+from pki_parts import EXAMPLE_SCALAR, der_integers, integers, openssl, sm2_key_file, sm2_sign, spki_of
 
+from sample_seals import tlv
 from sealagent.errors import FormatError
 from sealagent.pki import oids
 from sealagent.pki.digests import digest
-from sealagent.pki.keys import PublicKey, dump_public_key, load_public_key
+from sealagent.pki.keys import PublicKey, dump_public_key, is_weak, load_public_key
 from sealagent.pki.signatures import (
     SignatureAlgorithm,
     SignatureCheck,
@@ -151,6 +143,13 @@ def test_pss_with_another_digest_in_mgf1_is_not_supported() -> None:
         parse_algorithm(right[:at] + sha512 + right[at + len(sha512) :])
 
 
+@pytest.mark.parametrize("salt", [b"\xff", b"\x10\x00", b"\x7f" + bytes(15), b""])
+def test_salts_that_fit_no_key_are_not_supported(salt: bytes) -> None:
+    """A large one would overflow the number OpenSSL takes."""
+    with pytest.raises(FormatError):
+        parse_algorithm(tlv(0x30, bytes.fromhex("06092a864886f70d01010a"), tlv(0x30, tlv(0xA2, tlv(0x02, salt)))))
+
+
 # RSA and ECDSA, made by cryptography
 
 
@@ -204,6 +203,12 @@ def test_a_digest_of_another_length_is_a_wrong_signature(sm2: Path) -> None:
         assert not verify_digest(load_public_key(spki_of(sm2)), SM2, sm2_sign(sm2, MESSAGE), bad).ok
 
 
+def test_keys_that_are_too_short(sm2: Path) -> None:
+    assert is_weak(ours(rsa.generate_private_key(65537, 1024)))
+    assert is_weak(ours(ec.generate_private_key(ec.SECP192R1())))
+    assert not any(map(is_weak, [load_public_key(spki_of(sm2)), ours(RSA_KEY), *map(ours, EC_KEYS.values())]))
+
+
 # SM2, made by openssl
 
 
@@ -219,6 +224,7 @@ def test_sm2_forms_and_their_quirks(sm2: Path) -> None:
         (raw, ("quirk_raw_signature",)),
         (tlv(0x30, *wide), ("quirk_long_integer",)),
         (long_form, ("quirk_ber",)),
+        (b"\x30\x82\x00" + value[1:], ("quirk_ber",)),
     ]:
         assert verify(key, SM2, form, MESSAGE) == SignatureCheck(True, quirks)
         assert not verify(key, SM2, form, MESSAGE + b"\0").ok
@@ -261,7 +267,6 @@ def test_damaged_sm2_signatures_are_wrong_and_nothing_else(sm2: Path) -> None:
         b"\x30",
         b"\x30\x81",
         b"\x30\x80" + one + two + b"\0\0",
-        b"\x30\x82\x00" + bytes([len(one + two)]) + one + two,
         tlv(0x31, one, two),
         tlv(0x30, one),
         tlv(0x30, one, two, two),

@@ -169,6 +169,10 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "both lists": ("certificates", {"certificate_digests": (("SM3", bytes(32)),)}),
     "digest name": ("certificate_digests", {"certificates": (), "certificate_digests": (("国密", bytes(32)),)}),
     "short digest": ("certificate_digests", {"certificates": (), "certificate_digests": (("SM3", b"1"),)}),
+    "weak digest": (
+        "certificate_digests",
+        {"certificates": (), "certificate_digests": (("SHA-1", bytes(20)),)},
+    ),
     "local time": ("created", {"created": START.replace(tzinfo=None)}),
     "microseconds": ("valid_until", {"valid_until": START.replace(year=2022, microsecond=1)}),
     "dates turned round": ("valid_until", {"valid_until": START - timedelta(days=1)}),
@@ -200,13 +204,14 @@ def test_parts_are_refused_by_name() -> None:
         "info": lambda: assemble_seal(info + b"\0", CERTIFICATE, SM2_WITH_SM3, VALUE),
         "version": lambda: build_tbs(raw_seal(4), 5, START, bytes(32), "x"),
         "data_hash": lambda: build_tbs(raw_seal(4), 4, START, b"", "x"),
+        "data_hash ": lambda: build_tbs(raw_seal(4), 4, START, bytes(20), "x"),
         "property_info": lambda: build_tbs(raw_seal(4), 4, START, bytes(32), "合同"),
         "time": lambda: build_tbs(raw_seal(4), 4, START.replace(tzinfo=None), bytes(32), "x"),
     }
     for field, call in calls.items():
         with pytest.raises(FormatError) as error:
             call()
-        assert (error.value.code, error.value.facts["field"]) == ("seal_field_invalid", field)
+        assert (error.value.code, error.value.facts["field"]) == ("seal_field_invalid", field.strip())
     with pytest.raises(FormatError) as error:
         assemble_seal(tbs, CERTIFICATE, SM2_WITH_SM3, VALUE)
     assert error.value.code == "seal_format"

@@ -7,21 +7,11 @@ from typing import Any
 
 import pytest
 
-from sample_parties import DOCUMENT, PATH, Party, codes, hash_of, make_parties, outcome, version_1
+from sample_parties import DOCUMENT, PATH, Party, codes, hash_of, outcome, version_1
 from sample_seals import bits, identity, integer, oid, openssl, raw_seal, tlv
 from sealagent.pki.digests import digest
 from sealagent.seals.build import assemble_seal, assemble_signature, build_tbs
 from sealagent.seals.verify import judge_seal, judge_signature
-
-
-@pytest.fixture(scope="module")
-def parties(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Party]:
-    return make_parties(tmp_path_factory.mktemp)
-
-
-@pytest.fixture(scope="module")
-def party(parties: dict[str, Party]) -> Party:
-    return parties["sm2"]
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
-from sample_parties import DOCUMENT, Party, codes, hash_of, make_parties, outcome, version_1
+from sample_parties import DOCUMENT, Party, codes, hash_of, outcome, version_1
 from sample_seals import SHA1_WITH_RSA, bits
 from sealagent.pki.digests import digest
 from sealagent.seals.verify import judge_signature
-
-
-@pytest.fixture(scope="module")
-def parties(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Party]:
-    return make_parties(tmp_path_factory.mktemp)
 
 
 def test_version_1_with_rsa(parties: dict[str, Party]) -> None:

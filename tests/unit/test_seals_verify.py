@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from sample_parties import DOCUMENT, KINDS, PATH, Party, codes, hash_of, make_parties, outcome
+from sample_parties import DOCUMENT, KINDS, PATH, Party, codes, hash_of, outcome
 from sample_seals import (
     SHA256_WITH_RSA,
     Identity,
@@ -34,6 +39,7 @@ from sealagent.pki.digests import digest
 from sealagent.pki.path import TrustStore
 from sealagent.seals.build import assemble_seal, assemble_signature, build_tbs
 from sealagent.seals.parse import parse_seal
+from sealagent.seals.steps import judge_value
 from sealagent.seals.verify import (
     Policy,
     Rule,
@@ -44,17 +50,6 @@ from sealagent.seals.verify import (
     seal_signature_ok,
 )
 from sealagent.verdict import Note, Reason
-
-
-@pytest.fixture(scope="module")
-def parties(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Party]:
-    return make_parties(tmp_path_factory.mktemp)
-
-
-@pytest.fixture(scope="module")
-def party(parties: dict[str, Party]) -> Party:
-    return parties["sm2"]
-
 
 # --- what we build is right, by our own verifier and by OpenSSL ---
 
@@ -288,10 +283,26 @@ def test_lists_of_digests(party: Party, label: str, name: str) -> None:
 
 
 def test_weak_digest_in_the_list_is_noted(party: Party) -> None:
-    seal = party.seal(certificate_digests=(("SHA-1", digest("sha1", party.signer.der)),))
+    """Written octet by octet: ours are never made so."""
+    times = [generalized((party.start + timedelta(days=days)).strftime("%Y%m%d%H%M%SZ")) for days in (0, 0, 365)]
+    listed = tlv(0x30, tlv(0x30, tlv(0x13, b"SHA-1"), tlv(4, digest("sha1", party.signer.der))))
+    info = raw_info(cert_list_type=integer(2), cert_list=listed, times=(times[0], times[1], times[2]))
+    seal = raw_seal(info=info, maker=party.maker.der, signature=bits(party.maker.sign(info)))
     report = judge_signature(party.signature(seal), party.policy(), hash_of(DOCUMENT))
     assert outcome(report) == ([], "valid", True)
     assert "weak_algorithm" in codes(report.notes)
+
+
+def test_a_short_key_is_noted() -> None:
+    """Whoever can factor it signs in the other's name; old files have such keys."""
+    key = rsa.generate_private_key(65537, 1024)
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "short")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=1))
+    certificate = Certificate.from_der(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    value = key.sign(b"m", PKCS1v15(), hashes.SHA256())
+    found = judge_value(certificate, SHA256_WITH_RSA, value, b"m", "signer")
+    assert (found.reasons, found.notes) == ([], [Note("weak_algorithm", "the signer's key is too short")])
 
 
 # --- times ---
@@ -361,6 +372,12 @@ def test_maker_that_was_not_good_when_the_seal_was_made(party: Party) -> None:
 
 
 # --- the document and its package ---
+
+
+def test_data_hash_is_sm3_and_nothing_else_since_version_4(party: Party) -> None:
+    tbs = build_tbs(party.seal(), 4, party.start, digest("sha256", DOCUMENT), PATH)
+    data = assemble_signature(tbs, party.signer.der, party.signer.algorithm, party.signer.sign(tbs))
+    assert outcome(judge_signature(data, party.policy(), hash_of(DOCUMENT))) == (["data_hash"], "invalid", False)
 
 
 def test_document_not_at_hand(party: Party) -> None:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sealagent.errors import FormatError
-from sealagent.pki import oids
-from sealagent.seals import der
-from sealagent.seals.der import DerError, Element
+from sealagent.pki import der, oids
+from sealagent.pki.der import DerError, Element
 from sealagent.verdict import Note
 
 __all__ = ["SignedData", "issuer_and_serial", "parse_signed_data"]

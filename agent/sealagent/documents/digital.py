@@ -17,10 +17,10 @@ from sealagent.pki.digests import DIGEST_BY_OID, digest
 from sealagent.pki.oids import SM2_SIGN, SM2_WITH_SM3
 from sealagent.pki.signatures import algorithm, verify
 from sealagent.pki.sm2 import SM2PublicKey
-from sealagent.seals.verify import Findings, Policy, intact, judge_signer
-from sealagent.verdict import Note, Reason, SignatureReport
+from sealagent.seals.verify import Findings, Policy, intact, judge_signer, vouching_list
+from sealagent.verdict import Note, Reason, SignatureReport, in_order
 
-__all__ = ["Context", "judge_bare", "judge_cms", "judge_unsupported"]
+__all__ = ["Context", "judge_bare", "judge_cms", "judge_malformed", "judge_unsupported"]
 
 _DIGEST = "sm3"
 
@@ -59,13 +59,14 @@ def judge_cms(data: bytes, context: Context, policy: Policy) -> SignatureReport:
         return _report(context, found, None, signed_at)
     if signed.algorithm != SM2_SIGN:
         found.note("quirk_cms_oid", f"digestEncryptionAlgorithm {signed.algorithm}")
-    signer = _cms_signer(signed, context.content, policy, found)
+    carried = _loaded(signed.certificates)
+    signer = _cms_signer(signed, carried, context.content, policy, found)
     if signer is not None:
-        _judge_certificate(signer, signed_at, policy, found)
+        _judge_certificate(signer, signed_at, policy, found, carried)
     _judge_content(signed, context.content, found)
     if signed.has_timestamp:
         found.reason("timestamp_not_checked")
-    return _report(context, found, signer, signed_at)
+    return _report(context, found, signer, signed_at, vouching_list(signer, found.reasons, policy))
 
 
 def judge_bare(signature: bytes, context: Context, policy: Policy, limits: Limits = DEFAULT_LIMITS) -> SignatureReport:
@@ -84,7 +85,7 @@ def judge_bare(signature: bytes, context: Context, policy: Policy, limits: Limit
     else:
         found.note("signer_certificate_supplied", signer.subject)
         _judge_certificate(signer, context.claimed_time, policy, found)
-    return _report(context, found, signer, context.claimed_time)
+    return _report(context, found, signer, context.claimed_time, vouching_list(signer, found.reasons, policy))
 
 
 def judge_unsupported(context: Context, name: str) -> SignatureReport:
@@ -94,29 +95,43 @@ def judge_unsupported(context: Context, name: str) -> SignatureReport:
     return _report(context, found, None, context.claimed_time)
 
 
+def judge_malformed(context: Context, detail: str) -> SignatureReport:
+    """Report on octets that are no signature in the format their algorithm demands."""
+    found = _begin(context)
+    found.reason("sig_format", detail)
+    return _report(context, found, None, context.claimed_time)
+
+
 def _begin(context: Context) -> Findings:
     return Findings(list(context.reasons), list(context.notes))
 
 
 def _report(
-    context: Context, found: Findings, signer: Certificate | None, signed_at: datetime | None
+    context: Context,
+    found: Findings,
+    signer: Certificate | None,
+    signed_at: datetime | None,
+    trust: dict[str, str] | None = None,
 ) -> SignatureReport:
     return SignatureReport(
         id=context.id,
         kind=context.kind,
         version=None,
         intact=intact(found.reasons),
-        reasons=tuple(dict.fromkeys(found.reasons)),
+        reasons=in_order(dict.fromkeys(found.reasons)),
         notes=tuple(dict.fromkeys(found.notes)),
         signed_at=signed_at,
         closed=context.closed,
         signer=signer.facts() if signer else None,
+        trust=trust,
     )
 
 
-def _cms_signer(signed: SignedData, file: bytes | None, policy: Policy, found: Findings) -> Certificate | None:
+def _cms_signer(
+    signed: SignedData, carried: Sequence[Certificate], file: bytes | None, policy: Policy, found: Findings
+) -> Certificate | None:
     """Find the signer's certificate, in the CMS or among the trusted ones, and check the signature value with it."""
-    candidates = [each for each in _loaded(signed.certificates) if issuer_and_serial(each.der) == signed.signer]
+    candidates = [each for each in carried if issuer_and_serial(each.der) == signed.signer]
     supplied = not candidates
     if supplied:
         candidates = [each for each in policy.trust.certificates if issuer_and_serial(each.der) == signed.signer]
@@ -148,8 +163,14 @@ def _judge_content(signed: SignedData, file: bytes | None, found: Findings) -> N
         found.reason("data_hash")
 
 
-def _judge_certificate(signer: Certificate, signed_at: datetime | None, policy: Policy, found: Findings) -> None:
-    found.add(judge_signer(signer, signed_at or policy.now, policy))
+def _judge_certificate(
+    signer: Certificate,
+    signed_at: datetime | None,
+    policy: Policy,
+    found: Findings,
+    others: Sequence[Certificate] = (),
+) -> None:
+    found.add(judge_signer(signer, signed_at or policy.now, policy, others))
     if signed_at is None:
         found.reason("signing_time_unknown")
 

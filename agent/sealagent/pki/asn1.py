@@ -1,7 +1,8 @@
-"""The adapter over asn1crypto, which is untyped, lazy, and accepts BER. Beside it only :mod:`.chain` uses that library.
+"""The ASN.1 of certificates, algorithm identifiers and certification requests.
 
-:mod:`.der` bounds hostile input first. What is handed out is plain Python values and slices of the received octets, so
-nothing is parsed later and no signature is checked over re-encoded octets.
+:mod:`.der` reads: what is handed out is plain Python values and slices of the received octets, so nothing is parsed
+later and no signature is checked over re-encoded octets. asn1crypto, which is untyped and lazy, writes; of received
+octets only :mod:`.chain` shows it any.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 from asn1crypto import algos, csr, keys, x509
 
-from sealagent.pki import oids
-from sealagent.pki.der import DerError, Span, check, children, first
+from sealagent.pki import der, oids
+from sealagent.pki.der import DerError, Element
 
 __all__ = [
     "AlgorithmFields",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 MAX_NAME_OCTETS = 8192  # of one distinguished name; comparing names is slow per character
+MAX_EXTENSIONS = 4096  # of one certificate: what fits into its largest size
 
 
 def _register_oids() -> None:
@@ -75,79 +77,109 @@ class CertificateFields:
     signature: bytes
     is_ca: bool
     key_usage: frozenset[str] | None
-    """Names of RFC 5280 in asn1crypto's spelling (``digital_signature``); None where the extension is absent."""
+    """Names of :data:`_KEY_USAGES`; None where the extension is absent."""
     quirks: tuple[str, ...]
 
 
-def read_certificate(der: bytes) -> CertificateFields:
+def read_certificate(data: bytes) -> CertificateFields:
     """Parse an X.509 certificate.
 
-    :raises Exception: hostile octets can make asn1crypto raise nearly anything; the caller catches ``Exception``.
+    :param data: DER; lengths written too long are survived and noted.
+    :raises DerError: it is none.
     """
-    quirks = [] if check(der) else ["quirk_ber"]
-    outer = children(der, first(der))
-    if der[0] != 0x30 or [span.tag for span in outer] != [0x30, 0x30, 0x03]:
-        raise DerError("not a certificate")
-    inner = children(der, outer[0])
-    fields = inner[1:] if inner and inner[0].tag == 0xA0 else inner
-    if [span.tag for span in fields[:6]] != [0x02, 0x30, 0x30, 0x30, 0x30, 0x30]:
+    whole = der.walk(data, "the certificate")
+    tbs, algorithm, signature = whole.expect(der.SEQUENCE, "the certificate").children("the certificate", 3, 3)
+    fields = tbs.expect(der.SEQUENCE, "tbsCertificate").children("tbsCertificate", 10)
+    fields = fields[1:] if fields and fields[0].tag == der.CONTEXT_0 else fields
+    if [field.tag for field in fields[:6]] != [der.INTEGER, *[der.SEQUENCE] * 5]:
         raise DerError("not a certificate")
     serial, inner_algorithm, issuer, validity, subject, spki = fields[:6]
-    bits = outer[2].value(der)
-    if bits[:1] != b"\0":
-        raise DerError("the signature is no whole number of octets")
-    is_ca, usage = _extensions(x509.Certificate.load(der)["tbs_certificate"]["extensions"])
-    not_before, not_after = _validity(der, validity, quirks)
+    times = validity.children("validity", 2, 2)
+    is_ca, usage = _extensions(fields[6:])
     return CertificateFields(
-        tbs=outer[0].octets(der),
-        spki=spki.octets(der),
-        issuer=_name(der, issuer, quirks),
-        subject=_name(der, subject, quirks),
-        serial=int.from_bytes(serial.value(der), "big", signed=True),
-        not_before=not_before,
-        not_after=not_after,
-        inner_algorithm=inner_algorithm.octets(der),
-        algorithm=outer[1].octets(der),
-        signature=bits[1:],
+        tbs=tbs.raw,
+        spki=spki.raw,
+        issuer=_name(issuer),
+        subject=_name(subject),
+        serial=int.from_bytes(serial.contents, "big", signed=True),
+        not_before=_time(times[0]),
+        not_after=_time(times[1]),
+        inner_algorithm=inner_algorithm.raw,
+        algorithm=algorithm.expect(der.SEQUENCE, "signatureAlgorithm").raw,
+        signature=signature.bits("signatureValue", len(data)),
         is_ca=is_ca,
         key_usage=usage,
-        quirks=tuple(dict.fromkeys(quirks)),
+        quirks=tuple(dict.fromkeys(note.code for note in whole.source.notes)),
     )
 
 
-def _validity(der: bytes, span: Span, quirks: list[str]) -> tuple[datetime, datetime]:
-    times = children(der, span)
-    if len(times) != 2:
-        raise DerError("validity is not two times")
-    return _time(der, times[0], quirks), _time(der, times[1], quirks)
-
-
-def _time(der: bytes, span: Span, quirks: list[str]) -> datetime:
-    moment = x509.Time.load(span.octets(der)).native
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise DerError("a time outside the calendar")  # year 0, or a GeneralizedTime without a zone
-    moment = moment.astimezone(UTC)
-    if span.tag == 0x18 and moment.year < 2050:
-        quirks.append("quirk_cert_general_time")  # RFC 5280 4.1.2.5 wants UTCTime; seal makers' CAs write this
+def _time(element: Element) -> datetime:
+    moment = element.time(element.tag, "validity")
+    if element.tag == der.GENERALIZED_TIME and moment.year < 2050:
+        element.note("quirk_cert_general_time", "")  # RFC 5280 4.1.2.5 wants UTCTime; seal makers' CAs write this
     return moment
 
 
-def _extensions(extensions: Any) -> tuple[bool, frozenset[str] | None]:
+_BASIC_CONSTRAINTS: Final = "2.5.29.19"
+_KEY_USAGE: Final = "2.5.29.15"
+_KEY_USAGES: Final = (
+    "digital_signature",
+    "non_repudiation",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+"""The bits of keyUsage in their order (RFC 5280 4.2.1.3)."""
+
+
+def _extensions(optional: list[Element]) -> tuple[bool, frozenset[str] | None]:
     """Read the two extensions the agent judges; the path library reads the others."""
-    is_ca, usage, seen = False, None, set()
-    for extension in extensions:
-        oid = extension["extn_id"].dotted
-        if oid in seen:
+    if optional and optional[0].tag == 0x81:  # issuerUniqueID
+        optional = optional[1:]
+    if optional and optional[0].tag == 0x82:  # subjectUniqueID
+        optional = optional[1:]
+    if not optional:
+        return False, None
+    if [each.tag for each in optional] != [0xA3]:
+        raise DerError("tbsCertificate: elements beyond its definition")
+    (listed,) = optional[0].children("extensions", 1, 1)
+    values: dict[str, Element] = {}
+    for extension in listed.expect(der.SEQUENCE, "extensions").children("extensions", MAX_EXTENSIONS):
+        kind, *critical, value = extension.expect(der.SEQUENCE, "Extension").children("Extension", 3, 2)
+        oid = kind.oid("extnID")
+        if critical:
+            critical[0].boolean("critical")
+        if oid in values:
             raise DerError(f"the extension {oid} is there twice")  # RFC 5280 4.2: which one counts would be a guess
-        seen.add(oid)
-        if oid in ("2.5.29.19", "2.5.29.15"):
-            check(extension["extn_value"].contents)
-            value = extension["extn_value"].parsed.native
-            if oid == "2.5.29.19":
-                is_ca = value["ca"] is True
-            else:
-                usage = frozenset(value)
-    return is_ca, usage
+        values[oid] = value.expect(der.OCTET_STRING, "extnValue")
+    usage = values.get(_KEY_USAGE)
+    return _is_ca(values.get(_BASIC_CONSTRAINTS)), None if usage is None else _key_usage(usage)
+
+
+def _is_ca(value: Element | None) -> bool:
+    if value is None:
+        return False
+    fields = der.walk(value.contents, "basicConstraints").expect(der.SEQUENCE, "basicConstraints")
+    parts = fields.children("basicConstraints", 2)
+    is_ca = bool(parts) and parts[0].tag == der.BOOLEAN and parts.pop(0).boolean("cA")
+    if parts:
+        parts.pop().integer("pathLenConstraint")
+    if parts:
+        raise DerError("basicConstraints: elements beyond its definition")
+    return is_ca
+
+
+def _key_usage(value: Element) -> frozenset[str]:
+    octets = der.read(value.contents, "keyUsage").expect(der.BIT_STRING, "keyUsage").contents
+    count = 8 * (len(octets) - 1) - octets[0] if octets else -1
+    if count < 0 or octets[0] > 7:
+        raise DerError("keyUsage: not a BIT STRING")
+    set_bits = (index for index in range(min(count, len(_KEY_USAGES))) if octets[1 + index // 8] << index % 8 & 0x80)
+    return frozenset(_KEY_USAGES[index] for index in set_bits)
 
 
 # --- names (RFC 4514, RFC 5280 7.1) ---
@@ -181,36 +213,30 @@ _ENCODINGS: Final = {
 }
 
 
-def _name(der: bytes, span: Span, quirks: list[str]) -> NameFields:
-    if span.end - span.start > MAX_NAME_OCTETS:
-        raise DerError(f"a name of more than {MAX_NAME_OCTETS} octets")
+def _name(element: Element) -> NameFields:
+    element.bounded("a name", MAX_NAME_OCTETS)
     shown: list[str] = []
     compared: list[tuple[tuple[str, str], ...]] = []
-    for rdn in children(der, span):
-        parts = [_attribute(der, pair, quirks) for pair in children(der, rdn)]
-        if rdn.tag != 0x31 or not parts:
-            raise DerError("a name is not a sequence of sets")
+    for rdn in element.children("a name", MAX_NAME_OCTETS):
+        parts = [_attribute(pair) for pair in rdn.expect(der.SET, "a name").children("a name", MAX_NAME_OCTETS, 1)]
         shown.append("+".join(part for part, _ in parts))
         compared.append(tuple(sorted(part for _, part in parts)))
     return NameFields(",".join(reversed(shown)), tuple(compared))
 
 
-def _attribute(der: bytes, span: Span, quirks: list[str]) -> tuple[str, tuple[str, str]]:
+def _attribute(pair: Element) -> tuple[str, tuple[str, str]]:
     """Return one attribute to show, and its kind and value to compare."""
-    pair = children(der, span)
-    if [each.tag for each in pair[:1]] != [0x06] or len(pair) != 2:
-        raise DerError("a name holds something else than type and value")
-    oid = x509.NameType.load(pair[0].octets(der)).dotted
-    value = pair[1].value(der)
-    key, encoding = _NAME_KEYS.get(oid, oid), _ENCODINGS.get(pair[1].tag)
+    kind, value = pair.expect(der.SEQUENCE, "an attribute").children("an attribute", 2, 2)
+    oid = kind.oid("an attribute's type")
+    key, encoding = _NAME_KEYS.get(oid, oid), _ENCODINGS.get(value.tag)
     if encoding is None:
-        encoded = "#" + pair[1].octets(der).hex()
+        encoded = "#" + value.raw.hex()
         return f"{key}={encoded}", (f"{key}#", encoded)
     try:
-        text = value.decode(encoding)
+        text = value.contents.decode(encoding)
     except UnicodeDecodeError:
-        quirks.append("quirk_text")  # GBK octets in a PrintableString or UTF8String: old Chinese CAs
-        text = value.decode("gb18030", "replace")
+        value.note("quirk_text", "")  # GBK octets in a PrintableString or UTF8String: old Chinese CAs
+        text = value.contents.decode("gb18030", "replace")
     return f"{key}={_escaped(text)}", (key, _folded(text))
 
 
@@ -255,30 +281,44 @@ class AlgorithmFields:
     pss: PssFields | None = None
 
 
-def read_algorithm(der: bytes) -> AlgorithmFields:
-    """Parse an AlgorithmIdentifier.
+def read_algorithm(data: bytes) -> AlgorithmFields:
+    """Parse an AlgorithmIdentifier (DER).
 
-    :raises Exception: see :func:`read_certificate`.
+    :raises DerError: it is none, or its RSASSA-PSS-params are malformed.
     """
-    check(der)
-    identifier = algos.AlgorithmIdentifier.load(der, strict=True)
-    oid = identifier["algorithm"].dotted
-    parameters = identifier["parameters"].dump()
+    oid, parameters = _algorithm(der.walk(data, "AlgorithmIdentifier"))
     if oid != oids.RSA_PSS:
-        return AlgorithmFields(oid, parameters in (b"", b"\x05\x00"))
-    values = algos.RSASSAPSSParams.load(parameters, strict=True)
-    mask = values["mask_gen_algorithm"]
-    return AlgorithmFields(
-        oid,
-        False,
-        PssFields(
-            digest=values["hash_algorithm"]["algorithm"].dotted,
-            mgf=mask["algorithm"].dotted,
-            mgf_digest=mask["parameters"]["algorithm"].dotted,
-            salt_length=values["salt_length"].native,
-            trailer=int(values["trailer_field"]),
-        ),
-    )
+        return AlgorithmFields(oid, parameters is None or parameters.raw == b"\x05\x00")
+    if parameters is None:
+        raise DerError("RSASSA-PSS without parameters")
+    return AlgorithmFields(oid, False, _pss(parameters.expect(der.SEQUENCE, "RSASSA-PSS-params")))
+
+
+def _algorithm(element: Element) -> tuple[str, Element | None]:
+    fields = element.expect(der.SEQUENCE, "AlgorithmIdentifier").children("AlgorithmIdentifier", 2, 1)
+    return fields[0].oid("algorithm"), fields[1] if len(fields) == 2 else None
+
+
+def _pss(element: Element) -> PssFields:
+    """RFC 4055 3.1: four fields tagged [0] to [3], each optional."""
+    parts = element.children("RSASSA-PSS-params", 4)
+    tags = [part.tag for part in parts]
+    if tags != sorted(set(tags)) or not set(tags) <= {0xA0, 0xA1, 0xA2, 0xA3}:
+        raise DerError("RSASSA-PSS-params: elements beyond its definition")
+    given = {part.tag: part.children("RSASSA-PSS-params", 1, 1)[0] for part in parts}
+    digest, mgf, mgf_digest, salt_length, trailer = oids.SHA1, oids.MGF1, oids.SHA1, 20, 1
+    if 0xA0 in given:
+        digest, _ = _algorithm(given[0xA0])
+    if 0xA1 in given:
+        mgf, parameters = _algorithm(given[0xA1])
+        if parameters is None:
+            raise DerError("maskGenAlgorithm without parameters")
+        mgf_digest, _ = _algorithm(parameters)
+    if 0xA2 in given:
+        salt_length = given[0xA2].integer("saltLength")
+    if 0xA3 in given:
+        trailer = given[0xA3].integer("trailerField")
+    return PssFields(digest, mgf, mgf_digest, salt_length, trailer)
 
 
 def write_algorithm(oid: str, *, null: bool = False, pss: tuple[str, int] | None = None) -> bytes:

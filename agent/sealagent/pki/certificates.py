@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from sealagent.errors import FormatError, LimitExceeded
 from sealagent.pki import asn1, signatures
+from sealagent.pki.der import DerError
 from sealagent.pki.keys import PublicKey, load_public_key
 from sealagent.pki.signatures import SignatureAlgorithm
 from sealagent.verdict import CertificateFacts
@@ -106,7 +107,7 @@ def _parse(der: bytes) -> Certificate:
         algorithm = _algorithm(fields)
     except FormatError as error:
         raise FormatError("certificate_invalid", f"the certificate cannot be used: {error.message}") from error
-    except Exception as error:  # asn1crypto lets hostile octets raise nearly anything
+    except DerError as error:
         raise FormatError("certificate_invalid", f"not a certificate: {error}") from error
     return Certificate(
         der=der,

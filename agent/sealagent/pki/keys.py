@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from sealagent.errors import FormatError
 from sealagent.pki.sm2 import SM2PublicKey
 
-__all__ = ["MAX_RSA_BITS", "PublicKey", "dump_public_key", "load_public_key"]
+__all__ = ["MAX_RSA_BITS", "PublicKey", "dump_public_key", "is_weak", "load_public_key"]
 
 PublicKey = SM2PublicKey | RSAPublicKey | EllipticCurvePublicKey
 
 MAX_RSA_BITS = 8192  # larger keys do not occur; they would only make verification slow
 MAX_SPKI_OCTETS = 4096  # an RSA key of 8,192 bits with the largest exponent takes less
+_SOUND_RSA_BITS, _SOUND_CURVE_BITS = 2048, 224  # 112 bits of security, the least that is still held sound
 _CACHED_KEYS = 256  # parsed keys kept: every signature is checked with its own key before it is released
 
 
@@ -43,6 +44,15 @@ def load_public_key(spki: bytes) -> PublicKey:
     if isinstance(key, EllipticCurvePublicKey):
         return key
     raise FormatError("public_key_invalid", "the key is neither SM2 nor RSA nor on a known curve")
+
+
+def is_weak(key: PublicKey) -> bool:
+    """Return whether a key is so short that others might come to sign with it."""
+    if isinstance(key, SM2PublicKey):
+        return False
+    if isinstance(key, RSAPublicKey):
+        return key.key_size < _SOUND_RSA_BITS
+    return key.curve.key_size < _SOUND_CURVE_BITS
 
 
 def dump_public_key(key: PublicKey) -> bytes:

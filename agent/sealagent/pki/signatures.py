@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from sealagent.errors import FormatError
-from sealagent.pki import asn1, oids
+from sealagent.pki import asn1, der, oids
+from sealagent.pki.der import DerError
 from sealagent.pki.digests import DIGEST_BY_OID, DIGEST_SIZES, WEAK_DIGESTS
 from sealagent.pki.digests import digest as digest_of
-from sealagent.pki.keys import PublicKey
+from sealagent.pki.keys import MAX_RSA_BITS, PublicKey
 from sealagent.pki.sm2 import SM2PublicKey
 
 __all__ = [
@@ -133,11 +134,12 @@ def parse_algorithm(der: bytes) -> SignatureAlgorithm:
     """
     try:
         fields = asn1.read_algorithm(der)
-    except Exception as error:  # asn1crypto lets hostile octets raise nearly anything
+    except DerError as error:
         raise FormatError("algorithm_not_supported", "the algorithm identifier cannot be read") from error
     if (pss := fields.pss) is not None:
         name = DIGEST_BY_OID.get(pss.digest, pss.digest)
-        if pss.mgf != oids.MGF1 or pss.mgf_digest != pss.digest or pss.trailer != 1 or pss.salt_length < 0:
+        usual = (pss.mgf, pss.mgf_digest, pss.trailer) == (oids.MGF1, pss.digest, 1)
+        if not usual or not 0 <= pss.salt_length <= MAX_RSA_BITS // 8:
             raise FormatError("algorithm_not_supported", "unusual RSA-PSS parameters are not supported")
         return rsa_pss(name, pss.salt_length)
     if not fields.plain:
@@ -233,41 +235,9 @@ def _sm2_values(signature: bytes) -> Iterator[tuple[int, int, tuple[str, ...]]]:
 
 def _sm2_der(signature: bytes) -> tuple[int, int, tuple[str, ...]] | None:
     """Read SEQ{INTEGER r, INTEGER s}. INTEGERs with needless zeros are met in real seals; OpenSSL refuses them."""
-    quirks: list[str] = []
-    values: list[int] = []
-    body = _content(signature, 0, 0x30, quirks)
-    if body is None or body[1] != len(signature):
+    try:
+        values = der.read(signature, "the signature").expect(der.SEQUENCE, "the signature")
+        r, s = (each.integer("r or s", _MAX_SM2_OCTETS) for each in values.children("the signature", 2, 2))
+    except DerError:
         return None
-    position = body[0]
-    for _ in range(2):
-        span = _content(signature, position, 0x02, quirks)
-        if span is None or span[0] == span[1]:
-            return None
-        octets = signature[span[0] : span[1]]
-        if octets[0] & 0x80:
-            return None  # negative
-        if len(octets) > 1 and octets[0] == 0 and not octets[1] & 0x80:
-            quirks.append("quirk_long_integer")
-        values.append(int.from_bytes(octets, "big"))
-        position = span[1]
-    if position != len(signature):
-        return None
-    return values[0], values[1], tuple(dict.fromkeys(quirks))
-
-
-def _content(data: bytes, start: int, tag: int, quirks: list[str]) -> tuple[int, int] | None:
-    """Return where the content of the element at ``start`` begins and ends; None if it is no such element.
-
-    A signature is shorter than 256 octets: the length takes one octet, or two of which the first is 81.
-    """
-    if len(data) < start + 2 or data[start] != tag:
-        return None
-    begin, length = start + 2, data[start + 1]
-    if length == 0x81 and len(data) > begin:
-        length = data[begin]
-        begin += 1
-        if length < 0x80:
-            quirks.append("quirk_ber")
-    elif length >= 0x80:
-        return None
-    return (begin, begin + length) if begin + length <= len(data) else None
+    return r, s, tuple(dict.fromkeys(note.code for note in values.source.notes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -196,7 +197,11 @@ class Ledger:
         try:
             return self._write(group)
         except Exception as error:
-            _log.error("an entry of the record could not be written: %s", error)
+            # Whatever it is, defects of ours included: the writer must live and everybody who waits must hear of it,
+            # or signing would hang. It is never said to be the caller's fault.
+            _log.error(
+                "an entry of the record could not be written: %s", error, exc_info=not isinstance(error, sqlite3.Error)
+            )
             self._tree = None  # what the file now holds is read anew before the next group
             name = getattr(error, "sqlite_errorname", None)
             message = f"the record could not be written: {error}"

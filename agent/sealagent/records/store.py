@@ -32,6 +32,8 @@ BUSY_SECONDS = 5.0
 
 _DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # a damaged schema makes messages that are no UTF-8
 
+_DAMAGED_VALUE = (AttributeError, LookupError, TypeError, ValueError)  # a row or node that is gone or of another type
+
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
@@ -116,7 +118,7 @@ class RecordStore:
         try:
             self._roll_back()
             return self._load()
-        except (*_DAMAGE, FormatError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (*_DAMAGE, *_DAMAGED_VALUE, FormatError) as error:
             raise self.damaged(str(error)) from error
 
     def _roll_back(self) -> None:

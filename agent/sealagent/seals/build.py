@@ -62,7 +62,7 @@ def build_seal_info(
     _require(bool(certificates) != bool(certificate_digests), "certificates", "need certificates or digests, not both")
     for label, value in certificate_digests:
         _require(bool(_PRINTABLE.fullmatch(label)), "certificate_digests", "the name must be a PrintableString")
-        _require(16 <= len(value) <= 64, "certificate_digests", "a digest has 16 to 64 octets")
+        _require(32 <= len(value) <= 64, "certificate_digests", "must be digests of 32 to 64 octets: none that is weak")
     for moment, field in ((created, "created"), (valid_from, "valid_from"), (valid_until, "valid_until")):
         _time(moment, field)
     _require(valid_from < valid_until, "valid_until", "must be after valid_from")
@@ -106,18 +106,7 @@ def assemble_seal(
     :return: DER, the content of an ``.esl`` file.
     :raises FormatError: ``seal_field_invalid`` (arguments); ``seal_format`` (the info is not one, a limit).
     """
-    _signed_part(maker_certificate, algorithm_oid, signature)
-    seal = asn1.SESeal(
-        {
-            "eSealInfo": _received(info, "info"),
-            "cert": maker_certificate,
-            "signAlgID": algorithm_oid,
-            "signedValue": signature,
-        }
-    )
-    if timestamp is not None:
-        seal["timeStamp"] = timestamp
-    der = _dump(seal)
+    der = _assemble(asn1.SESeal(), _received(info, "info"), maker_certificate, algorithm_oid, signature, timestamp)
     parse_seal(der)
     return der
 
@@ -143,7 +132,7 @@ def build_tbs(
     seal = parse_seal(seal_der)
     _require(version in VERSIONS and version == seal.version, "version", "must be 4 or 5 and that of the seal")
     _time(time, "time")
-    _require(20 <= len(data_hash) <= 64, "data_hash", "must be a digest")
+    _require(len(data_hash) == 32, "data_hash", "must be an SM3 digest")
     _ascii(property_info, "property_info")
     tbs = asn1.TBSSign(
         {
@@ -171,20 +160,23 @@ def assemble_signature(
     :return: DER.
     :raises FormatError: ``seal_field_invalid`` (arguments); ``sig_format`` (the tbs is not one, a limit).
     """
-    _signed_part(certificate, algorithm_oid, signature)
-    whole = asn1.SESSignature(
-        {
-            "toSign": _received(tbs, "tbs"),
-            "cert": certificate,
-            "signatureAlgID": algorithm_oid,
-            "signature": signature,
-        }
-    )
-    if timestamp is not None:
-        whole["timeStamp"] = timestamp
-    der = _dump(whole)
+    der = _assemble(asn1.SESSignature(), _received(tbs, "tbs"), certificate, algorithm_oid, signature, timestamp)
     parse_signature(der)
     return der
+
+
+def _assemble(
+    whole: Any, signed: Any, certificate: bytes, algorithm_oid: str, signature: bytes, timestamp: bytes | None
+) -> bytes:
+    """Fill SESeal or SES_Signature, which have the same five elements."""
+    _require(certificate[:1] == b"\x30", "certificate", "must be DER")
+    _require(bool(_OID.fullmatch(algorithm_oid)), "algorithm_oid", "must be a dotted object identifier")
+    _require(bool(signature), "signature", "must not be empty")
+    for index, value in enumerate((signed, certificate, algorithm_oid, signature)):
+        whole[index] = value
+    if timestamp is not None:
+        whole["timeStamp"] = timestamp
+    return _dump(whole)
 
 
 def _require(condition: bool, field: str, message: str) -> None:
@@ -208,12 +200,6 @@ def _check_picture(picture: Picture) -> None:
     _require(looks_like(picture.type, picture.data), "picture", f"must hold {picture.type} octets")
     sides = (picture.width, picture.height)
     _require(all(1 <= side <= MAX_PICTURE_SIDE for side in sides), "picture", "must have its sides in millimetres")
-
-
-def _signed_part(certificate: bytes, algorithm_oid: str, signature: bytes) -> None:
-    _require(certificate[:1] == b"\x30", "certificate", "must be DER")
-    _require(bool(_OID.fullmatch(algorithm_oid)), "algorithm_oid", "must be a dotted object identifier")
-    _require(bool(signature), "signature", "must not be empty")
 
 
 def _cert_list(certificates: Sequence[bytes], digests: Sequence[tuple[str, bytes]]) -> tuple[str, Any]:

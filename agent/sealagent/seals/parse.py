@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Literal, NamedTuple
 
 from sealagent.errors import FormatError, LimitExceeded
-from sealagent.seals import der
-from sealagent.seals.der import DerError, Element
+from sealagent.pki import der
+from sealagent.pki.der import DerError, Element
 from sealagent.seals.model import Extension, Picture, Seal, SealSignature
 from sealagent.seals.timestamp import read_token
 from sealagent.verdict import Note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -9,9 +10,10 @@ from typing import Literal
 from sealagent.errors import FormatError
 from sealagent.pki import signatures
 from sealagent.pki.certificates import Certificate
+from sealagent.pki.der import DerError
 from sealagent.pki.digests import DIGEST_BY_OID, WEAK_DIGESTS, digest
+from sealagent.pki.keys import is_weak
 from sealagent.pki.path import PathStatus, TrustStore, validate_path
-from sealagent.seals.der import DerError
 from sealagent.seals.model import Seal
 from sealagent.seals.timestamp import read_token
 from sealagent.verdict import Note, Reason, timestamp
@@ -73,15 +75,22 @@ def judge_value(certificate: Certificate, algorithm_oid: str, value: bytes, octe
         found.reason(code)
     if algorithm.weak:
         found.note("weak_algorithm", f"the {role}'s signature: {algorithm.name}")
+    if is_weak(certificate.public_key):
+        found.note("weak_algorithm", f"the {role}'s key is too short")
     for quirk in check.quirks:
         found.note(quirk, f"the {role}'s signature")
     return found
 
 
-def judge_path(certificate: Certificate, at: datetime, trust: TrustStore, role: Role) -> Findings:
-    """Chain and key usage; a certificate that is pinned needs no chain. Its own validity is the caller's."""
+def judge_path(
+    certificate: Certificate, at: datetime, trust: TrustStore, role: Role, others: Sequence[Certificate] = ()
+) -> Findings:
+    """Chain and key usage; a certificate that is pinned needs no chain. Its own validity is the caller's.
+
+    :param others: certificates that came along and may be intermediates.
+    """
     found = Findings([], [Note(quirk, f"the {role}'s certificate") for quirk in certificate.quirks])
-    result = validate_path(certificate, (), trust, at)
+    result = validate_path(certificate, others, trust, at)
     if result.fault:
         found.reason(f"{role}_cert_{result.fault}", result.detail)
     if result.status is PathStatus.no_anchor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sealagent.seals import der
-from sealagent.seals.der import DerError, Element
+from sealagent.pki import der
+from sealagent.pki.der import DerError, Element
 
 __all__ = ["Token", "read_token"]
 

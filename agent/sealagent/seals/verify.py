@@ -11,19 +11,18 @@ good at the moment of judgement, and createDate is not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from sealagent.errors import FormatError
-from sealagent.pki import signatures
+from sealagent.pki import der, signatures
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import WEAK_DIGESTS
 from sealagent.pki.path import TrustStore
 from sealagent.pki.signatures import SignatureCheck
-from sealagent.seals import der
 from sealagent.seals.model import Seal, SealSignature
 from sealagent.seals.parse import parse_seal, parse_signature
 from sealagent.seals.picture import picture_note
@@ -37,7 +36,7 @@ from sealagent.seals.steps import (
     load_certificate,
     outside,
 )
-from sealagent.verdict import REASONS, Note, Reason, SealFacts, SignatureReport, Verdict, timestamp
+from sealagent.verdict import REASONS, Note, Reason, SealFacts, SignatureReport, in_order, timestamp
 
 __all__ = [
     "Findings",
@@ -51,6 +50,7 @@ __all__ = [
     "rule_of",
     "seal_signature_ok",
     "signed_octets",
+    "vouching_list",
 ]
 
 
@@ -165,8 +165,6 @@ def judge_signature(
     old, new = (of_signer, of_data, of_seal, of_time), (of_seal, of_signer, of_time, of_data)
     for part in old if signature.version == 1 else new:
         found.add(part)
-    doubts = {"signer_not_trusted", "signer_cert_chain", "signer_cert_usage"}
-    trusted = signer is not None and doubts.isdisjoint(reason.code for reason in found.reasons)
     return _report(
         id,
         signature.version,
@@ -176,13 +174,18 @@ def judge_signature(
         seal=seal,
         maker=maker,
         signer=signer,
-        trust={"list": policy.trust.name, "region": ""} if trusted else None,
+        trust=vouching_list(signer, found.reasons, policy),
     )
 
 
-def judge_signer(certificate: Certificate, at: datetime, policy: Policy) -> Findings:
-    """Judge a signer's certificate at a signing time: chain, usage, validity (GM/T 0031-2014 6.2.3 steps 3 and 4)."""
-    found = judge_path(certificate, at, policy.trust, "signer")
+def judge_signer(
+    certificate: Certificate, at: datetime, policy: Policy, others: Sequence[Certificate] = ()
+) -> Findings:
+    """Judge a signer's certificate at a signing time: chain, usage, validity (GM/T 0031-2014 6.2.3 steps 3 and 4).
+
+    :param others: certificates that came along and may be intermediates.
+    """
+    found = judge_path(certificate, at, policy.trust, "signer", others)
     if not certificate.valid_at(at):
         found.reason("signed_outside_cert_validity", outside(certificate, at))
     elif policy.now > certificate.not_after:
@@ -200,6 +203,14 @@ def intact(reasons: Iterable[Reason]) -> bool | None:
         return False
     unchecked = {"document_not_checked", "algorithm_not_supported", "signer_certificate_missing"}
     return None if any(reason.code in unchecked for reason in found) else True
+
+
+def vouching_list(signer: Certificate | None, reasons: Iterable[Reason], policy: Policy) -> dict[str, str] | None:
+    """Return ``trust`` of the report: the list that vouches for the signer, if one does."""
+    doubts = {"signer_not_trusted", "signer_cert_chain", "signer_cert_usage"}
+    if signer is None or any(reason.code in doubts for reason in reasons):
+        return None
+    return {"list": policy.trust.name, "region": ""}
 
 
 # --- steps ---
@@ -320,11 +331,7 @@ def _report(
     signer: Certificate | None = None,
     trust: dict[str, str] | None = None,
 ) -> SignatureReport:
-    def place(reason: Reason) -> tuple[bool, bool]:
-        # What failed before what is missing; of the missing, the signer's trust decides first.
-        return reason.effect is not Verdict.INVALID, reason.code != "signer_not_trusted"
-
-    reasons = tuple(sorted(found.reasons, key=place))
+    reasons = in_order(found.reasons)
     return SignatureReport(
         id=id,
         kind="seal",

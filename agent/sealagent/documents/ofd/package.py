@@ -19,6 +19,8 @@ __all__ = ["Entry", "Package"]
 
 _CHUNK = 256 * 1024
 """Octets read or expanded at a time."""
+_LONGEST_DESCRIPTOR = 24
+"""Octets: signature, CRC and two zip64 sizes (APPNOTE 4.3.9)."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 """Control characters, the backslash, and what no XML file can name."""
@@ -65,7 +67,7 @@ class Package:
         records, directory = z.read_directory(file, self.size, limits.entries, limits.path_octets)
         _check_sizes(records, limits)
         self.entries: tuple[Entry, ...] = tuple(self._entry(record) for record in records)
-        _check_spans(self.entries, directory)
+        self._check_spans(directory)
         _check_names(self.entries)
         self.files: Mapping[str, Entry] = {entry.name: entry for entry in self.entries if not entry.is_folder}
         """Files by name, in the order of the directory."""
@@ -166,7 +168,31 @@ class Package:
         if kind not in (0, stat.S_IFDIR if folder else stat.S_IFREG) or (folder and record.size):
             raise FormatError("ofd_entry_kind", f"/{name} is neither a file nor a folder", file=f"/{name}")
         data_offset, local_extra = z.read_local_header(self._file, record)
+        if any(other != name.encode() for extra in (record.extra, local_extra) for other in z.unicode_paths(extra)):
+            raise FormatError("ofd_entry_name", f"/{name} has two names", file=f"/{name}")
         return Entry(name, record, data_offset, local_extra)
+
+    def _check_spans(self, directory: int) -> None:
+        """No two entries may share octets with each other or with the directory, and none may be hidden between them.
+
+        Readers that go from entry to entry and never look at the directory would show a hidden one.
+        """
+        free_from = 0
+        for entry in sorted(self.entries, key=lambda entry: entry.record.offset):
+            if entry.record.offset < free_from:
+                raise FormatError("ofd_structure", f"/{entry.name} overlaps another entry", file=f"/{entry.name}")
+            self._check_gap(free_from, entry.record.offset)
+            free_from = entry.data_offset + entry.record.packed
+        if free_from > directory:
+            raise FormatError("ofd_structure", "an entry overlaps the directory")
+        self._check_gap(free_from, directory)
+
+    def _check_gap(self, start: int, end: int) -> None:
+        """A data descriptor may stand there; an entry would stand at once or right behind the descriptor."""
+        if start < end:
+            self._file.seek(start)
+            if z.LOCAL_SIGNATURE in self._file.read(min(end - start, _LONGEST_DESCRIPTOR + len(z.LOCAL_SIGNATURE))):
+                raise FormatError("ofd_structure", "the package holds an entry that its directory does not name")
 
 
 def _damaged(name: str, why: str) -> FormatError:
@@ -191,8 +217,8 @@ def _decode_name(record: z.CentralRecord) -> str:
             name = raw.decode("gb18030")
         except UnicodeDecodeError:
             raise FormatError("ofd_entry_name", "an entry's name is in no known encoding") from None
-    path = name.removesuffix("/")
-    if _FORBIDDEN.search(name) or _DRIVE.match(name) or any(segment in ("", ".", "..") for segment in path.split("/")):
+    segments = _folded(name.removesuffix("/")).split("/")
+    if _FORBIDDEN.search(name) or _DRIVE.match(name) or "" in segments:
         raise FormatError("ofd_entry_name", f"an entry has a forbidden name: {name!r}", file=name)
     return name
 
@@ -207,17 +233,6 @@ def _check_sizes(records: list[z.CentralRecord], limits: Limits) -> None:
             raise LimitExceeded("ofd_ratio", "a file of the package is compressed too strongly", limit=limits.ratio)
         if record.method == z.STORED and record.packed != record.size:
             raise FormatError("ofd_structure", "a stored file has two sizes")
-
-
-def _check_spans(entries: tuple[Entry, ...], directory: int) -> None:
-    """No two entries may share octets with each other or with the directory."""
-    free_from = 0
-    for entry in sorted(entries, key=lambda entry: entry.record.offset):
-        if entry.record.offset < free_from:
-            raise FormatError("ofd_structure", f"/{entry.name} overlaps another entry", file=f"/{entry.name}")
-        free_from = entry.data_offset + entry.record.packed
-    if free_from > directory:
-        raise FormatError("ofd_structure", "an entry overlaps the directory")
 
 
 def _check_names(entries: tuple[Entry, ...]) -> None:
@@ -239,4 +254,6 @@ def _check_names(entries: tuple[Entry, ...]) -> None:
 
 
 def _folded(name: str) -> str:
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+    """Return what a file system makes of a name that ignores case, colons onwards and dots and spaces at the end."""
+    folded = name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+    return "/".join(segment.partition(":")[0].rstrip(". ") for segment in folded.split("/"))

@@ -226,7 +226,7 @@ def _references(package: Package, name: str, group: etree._Element) -> list[Refe
             value = base64.b64decode(text, validate=True) or None
         except (binascii.Error, ValueError):
             value = None
-        location = resolve(package, name, element.get("FileRef", ""))
+        location = resolve(package, name, element.get("FileRef", ""), certain=True)
         found.append(Reference(location, method if method in DIGEST_SIZES else None, method_text, value))
     return found
 

@@ -37,11 +37,13 @@ class Box:
     height: float
 
 
-def resolve(package: Package, base: str, text: str) -> Location:
+def resolve(package: Package, base: str, text: str, *, certain: bool = False) -> Location:
     """Return what an ST_Loc means in the file ``base``.
 
     A leading slash means the package root; without it the path starts at the folder of ``base``. Some writers leave
     the slash out of root paths, so a path that leads nowhere is tried from the root as well.
+
+    :param certain: give no file where both readings lead to one: somebody may have added the other.
     """
     if not text or "\\" in text or len(text) > package.limits.path_octets:
         return Location(text[:SHOWN], None, (Note("unsafe_reference", text[:SHOWN]),))
@@ -50,8 +52,11 @@ def resolve(package: Package, base: str, text: str) -> Location:
         notes = () if name is None or text == f"/{name}" else (Note("quirk_path", text),)
     else:
         name, notes = _normal(posixpath.join(posixpath.dirname(base), text)), ()
-        if name not in package and (from_root := _normal(text)) in package:
+        from_root = _normal(text)
+        if name not in package and from_root in package:
             name, notes = from_root, (Note("quirk_path", text),)
+        elif certain and name != from_root and from_root in package:
+            name = None
     return Location(text, name, notes) if name else Location(text, None, (Note("unsafe_reference", text),))
 
 

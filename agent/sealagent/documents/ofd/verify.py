@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from sealagent.documents.digital import Context, judge_bare, judge_cms, judge_unsupported
+from sealagent.documents.digital import Context, judge_bare, judge_cms, judge_malformed, judge_unsupported
 from sealagent.documents.limits import DEFAULT_LIMITS, Limits
 from sealagent.documents.ofd import names
 from sealagent.documents.ofd.integrity import judge_integrity
@@ -29,7 +29,7 @@ from sealagent.pki.digests import WEAK_DIGESTS
 from sealagent.pki.oids import SM2_SIGN, SM2_WITH_SM3
 from sealagent.seals.parse import sniff
 from sealagent.seals.verify import Policy, judge_signature
-from sealagent.verdict import FileReport, Note, Reason, SignatureReport, Verdict
+from sealagent.verdict import FileReport, Note, Reason, SignatureReport, Verdict, in_order
 
 __all__ = ["verify_package"]
 
@@ -70,16 +70,18 @@ def _judge_list(
 ) -> list[SignatureReport]:
     assert signed.body.signatures is not None  # or there would be no list
     notes = [*signed.body.signatures.notes, *listed.notes]
-    reports = []
-    for position, (record, file) in enumerate(zip(listed.records, signed.files, strict=True)):
+    reports: list[SignatureReport] = []
+    excused: set[str | None] = {listed.name}
+    for record, file in reversed(list(zip(listed.records, signed.files, strict=True))):
         case = _Case(package, record, prefix + record.id, [*notes, *record.location.notes], policy)
         if isinstance(file, FormatError):
             case.cannot_read(file)
             reports.append(case.unreadable(None))
-        else:
-            later = [each for each in signed.files[position + 1 :] if isinstance(each, SignatureFile)]
-            reports.append(_judge(case, file, listed.name, later))
-    return [_with_base(*each, reports, prefix) for each in zip(listed.records, reports, strict=True)]
+            continue
+        reports.append(_judge(case, file, listed.name, excused))
+        if reports[-1].intact:  # or a record of rubbish would hide added files from the earlier signatures
+            excused |= {*_own_files(file), file.seal.name if file.seal else None}
+    return _with_bases(listed.records, reports[::-1], prefix)
 
 
 @dataclass(slots=True)
@@ -120,12 +122,12 @@ class _Case:
         )
 
 
-def _judge(case: _Case, file: SignatureFile, list_name: str, later: list[SignatureFile]) -> SignatureReport:
+def _judge(case: _Case, file: SignatureFile, list_name: str, excused: set[str | None]) -> SignatureReport:
     case.notes += file.notes
     _check_references(case, file.references)
     covered = {reference.file.name for reference in file.references}
     closed = list_name in covered
-    _note_uncovered(case, covered | {list_name, *_own_files(file)}, later)
+    _note_uncovered(case, covered | excused | _own_files(file))
     if file.signed_value is None:
         case.cannot_read(FormatError("ofd_signature", f"/{file.name} names no SignedValue"))
     value = None if file.signed_value is None else case.read(file.signed_value)
@@ -168,11 +170,15 @@ def _judge_digital(
     moment, exact = read_time(file.date_time)
     if not exact:
         case.note("quirk_signing_time_text", file.date_time)
+    reasons = case.reasons
+    if file.seal is not None:
+        # A reader shows that seal, and nothing its maker signed vouches for it.
+        reasons = [*reasons, Reason("seal_mismatch", "the signature is a digital one and holds no seal")]
     context = Context(
         case.id,
         case.package.read(file.name, case.package.limits.xml_octets),
         claimed_time=moment,
-        reasons=case.reasons,
+        reasons=reasons,
         notes=case.notes,
         closed=closed,
     )
@@ -182,6 +188,8 @@ def _judge_digital(
         return judge_cms(value, context, case.policy)
     if content == "sm2" or len(value) == _RAW_SM2:
         return judge_bare(value, context, case.policy, case.package.limits)
+    if file.method:
+        return judge_malformed(context, "neither a SignedData nor an SM2 signature")
     return judge_unsupported(context, "the format of the value is not known")
 
 
@@ -218,14 +226,10 @@ def _own_files(file: SignatureFile) -> set[str | None]:
     return {file.name, file.signed_value.name if file.signed_value else None}
 
 
-def _note_uncovered(case: _Case, covered: set[str | None], later: list[SignatureFile]) -> None:
+def _note_uncovered(case: _Case, excused: set[str | None]) -> None:
     """Note each file that could be changed without this signature noticing; those of later signatures may be there."""
-    excused = set(covered)
-    for file in later:
-        excused |= _own_files(file)
-        if file.seal is not None:
-            excused.add(file.seal.name)
     uncovered = [name for name in case.package.files if name not in excused]
+    uncovered.sort(key=lambda name: name != names.MAIN)  # it decides what is shown: never among those only counted
     listed = uncovered[: case.package.limits.uncovered_listed]
     for name in listed:
         case.note("not_covered", f"/{name}")
@@ -233,13 +237,33 @@ def _note_uncovered(case: _Case, covered: set[str | None], later: list[Signature
         case.note("not_covered", f"{len(uncovered) - len(listed)} more files")
 
 
-def _with_base(
-    record: SignatureRecord, report: SignatureReport, reports: list[SignatureReport], prefix: str
-) -> SignatureReport:
-    """GM/T 0099: verifying a signature that is Relative to another includes verifying that one."""
-    if record.relative is None:
-        return report
-    bases = [each for each in reports if each.id == prefix + record.relative and each is not report]
-    if bases and all(base.verdict is not Verdict.INVALID for base in bases):
-        return report
-    return replace(report, reasons=(*report.reasons, Reason("base_signature", record.relative)))
+def _with_bases(
+    records: tuple[SignatureRecord, ...], reports: list[SignatureReport], prefix: str
+) -> list[SignatureReport]:
+    """GM/T 0099: verifying a signature that is Relative to another includes verifying that one, and its base in turn.
+
+    A base that is missing, or that builds on the signature itself, is a bad one.
+    """
+    by_id: dict[str, list[int]] = {}
+    for index, report in enumerate(reports):
+        by_id.setdefault(report.id, []).append(index)
+    settled: dict[int, Verdict] = {}
+    under_way: set[int] = set()
+
+    def settle(index: int) -> Verdict:
+        if index in under_way:
+            return Verdict.INVALID
+        base = records[index].relative
+        if index not in settled and base is not None:
+            under_way.add(index)
+            verdicts = {settle(each) for each in by_id.get(prefix + base, ())} or {Verdict.INVALID}
+            under_way.remove(index)
+            if verdicts != {Verdict.VALID}:
+                code = "base_signature" if Verdict.INVALID in verdicts else "base_not_verified"
+                reasons = in_order([*reports[index].reasons, Reason(code, base)])
+                reports[index] = replace(reports[index], reasons=reasons)
+        return settled.setdefault(index, reports[index].verdict)
+
+    for index in range(len(reports)):
+        settle(index)
+    return reports

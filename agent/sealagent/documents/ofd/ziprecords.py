@@ -8,6 +8,7 @@ octets from one package to another without its private attributes. What a packag
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -30,6 +31,7 @@ __all__ = [
     "CentralRecord",
     "read_directory",
     "read_local_header",
+    "unicode_paths",
     "without_zip64",
 ]
 
@@ -60,6 +62,7 @@ MAX_NEEDED = 63
 """Version 6.3 of the format: what needs a later one may mean its octets otherwise."""
 _MAX_COMMENT = 0xFFFF
 _EXTRA_ZIP64 = 0x0001
+_EXTRA_UNICODE_PATH = 0x7075
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 
 
@@ -136,15 +139,23 @@ def read_local_header(file: BinaryIO, record: CentralRecord) -> tuple[int, bytes
     return record.offset + LOCAL.size + name_length + extra_length, variable[name_length:]
 
 
-def without_zip64(extra: bytes) -> bytes:
-    """Return an extra field without its zip64 part, whose sizes do not hold in a rewritten package."""
-    kept, position = b"", 0
+def extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the kind and the octets (with their header) of each whole part of an extra field (4.5.1)."""
+    position = 0
     while position + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, position)
-        if kind != _EXTRA_ZIP64:
-            kept += extra[position : position + 4 + size]
+        yield kind, extra[position : position + 4 + size]
         position += 4 + size
-    return kept
+
+
+def without_zip64(extra: bytes) -> bytes:
+    """Return an extra field without its zip64 part, whose sizes do not hold in a rewritten package."""
+    return b"".join(part for kind, part in extra_fields(extra) if kind != _EXTRA_ZIP64)
+
+
+def unicode_paths(extra: bytes) -> Iterator[bytes]:
+    """Yield the names an extra field gives instead of the entry's own (4.6.9), UTF-8."""
+    return (part[9:] for kind, part in extra_fields(extra) if kind == _EXTRA_UNICODE_PATH)
 
 
 def _structure(message: str) -> FormatError:
@@ -214,18 +225,12 @@ def _central_record(data: bytes, position: int) -> tuple[CentralRecord, int]:
 
 def _zip64_values(extra: bytes, size: int, packed: int, offset: int, disk: int) -> tuple[int, int, int, int]:
     """Replace each full field by its zip64 value, in the order of APPNOTE 4.5.3."""
-    position = 0
-    while position + 4 <= len(extra):
-        kind, field_size = struct.unpack_from("<2H", extra, position)
-        if kind == _EXTRA_ZIP64:
-            values = extra[position + 4 : position + 4 + field_size]
-            wide = [value == _FULL32 for value in (size, packed, offset)]
-            numbers = list(struct.unpack(f"<{len(values) // 8}Q", values[: len(values) // 8 * 8]))
-            if len(numbers) < sum(wide):
-                break
-            size, packed, offset = (
-                numbers.pop(0) if full else value for full, value in zip(wide, (size, packed, offset), strict=True)
-            )
-            return size, packed, offset, 0 if disk == _FULL16 else disk
-        position += 4 + field_size
-    raise _structure("a zip64 entry lacks its sizes")
+    values = next((part[4:] for kind, part in extra_fields(extra) if kind == _EXTRA_ZIP64), b"")
+    wide = [value == _FULL32 for value in (size, packed, offset)]
+    numbers = list(struct.unpack(f"<{len(values) // 8}Q", values[: len(values) // 8 * 8]))
+    if not values or len(numbers) < sum(wide):
+        raise _structure("a zip64 entry lacks its sizes")
+    size, packed, offset = (
+        numbers.pop(0) if full else value for full, value in zip(wide, (size, packed, offset), strict=True)
+    )
+    return size, packed, offset, 0 if disk == _FULL16 else disk
