@@ -25,13 +25,13 @@ def _overrides(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if module:
-        values["modules"] = [{"path": str(path)} for path in module]
+        values["modules"] = [{"path": str(path.absolute())} for path in module]
     if pin_file is not None:
-        values["pin"] = {"source": "file", "file": str(pin_file)}
+        values["pin"] = {"source": "file", "file": str(pin_file.absolute())}
     if pin_fd is not None:
         values["pin"] = {"source": "fd", "fd": pin_fd}
     if trust:
-        values["trust"] = {"paths": [str(path) for path in trust]}
+        values["trust"] = {"paths": [str(path.absolute()) for path in trust]}
     return values
 
 

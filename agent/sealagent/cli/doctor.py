@@ -11,9 +11,10 @@ import click
 
 from sealagent import __version__
 from sealagent.catalog import problem
-from sealagent.cli.output import chinese, clean
+from sealagent.cli.output import clean, say, usable
 from sealagent.client import Agent, AgentError
-from sealagent.paths import config_files, socket_path, state_dir
+from sealagent.errors import SealAgentError
+from sealagent.paths import config_files, socket_path
 
 PINENTRIES = ("pinentry", "pinentry-gnome3", "pinentry-qt", "pinentry-gtk-2", "pinentry-curses", "pinentry-tty")
 
@@ -22,10 +23,7 @@ PINENTRIES = ("pinentry", "pinentry-gnome3", "pinentry-qt", "pinentry-gtk-2", "p
 def command() -> None:
     """Look at what there is, and say what is missing; the output holds no secret and suits a fault report."""
     click.echo(f"SealAgent {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    click.echo(f"socket        {socket_path()}")
-    click.echo(f"state         {state_dir()}")
-    for file in config_files():
-        click.echo(f"configuration {file}{'' if file.is_file() else ' (absent)'}")
+    _configuration()
     found = next((path for name in PINENTRIES if (path := shutil.which(name))), None)
     click.echo(f"pinentry      {found or 'none: install pinentry, or run the daemon in a terminal'}")
     _candidates()
@@ -34,9 +32,27 @@ def command() -> None:
             _agent(agent)
     except AgentError as error:
         known = problem(error.code)
-        click.echo(f"agent         {known.title_zh if chinese() else known.title}: {clean(error.detail)}")
-        click.echo(f"              → {known.next_step_zh if chinese() else known.next_step}")
+        click.echo(f"agent         {say(known.title, known.title_zh)}: {clean(error.detail)}")
+        click.echo(f"              → {say(known.next_step, known.next_step_zh)}")
         sys.exit(known.exit)
+
+
+def _configuration() -> None:
+    """Show what the daemon would start with here."""
+    from sealagent.daemon.settings import load_settings
+
+    for file in config_files():
+        click.echo(f"configuration {clean(file)}{'' if file.is_file() else ' (absent)'}")
+    try:
+        settings = load_settings()
+    except SealAgentError as error:
+        click.echo(f"configuration wrong: {clean(error.message)}")
+        click.echo(f"socket        {clean(socket_path())}")
+        return
+    click.echo(f"socket        {clean(socket_path())}")
+    click.echo(f"state         {clean(settings.state_dir)}")
+    trusted = ", ".join(clean(path) for path in settings.trust.paths)
+    click.echo(f"trust         {trusted or 'nobody: no seal is valid until [trust] paths names certificates'}")
 
 
 def _candidates() -> None:
@@ -48,19 +64,18 @@ def _candidates() -> None:
 
 
 def _agent(agent: Agent) -> None:
+    tokens, seals = agent.tokens(), agent.seals()  # first: it starts modules that have not been used yet
     status = agent.status()
     click.echo(f"agent         {status['version']}, running since {status['started']}")
     for module in status["modules"]:
         fault = f": {clean(module['fault'])}" if module.get("fault") else ""
-        click.echo(f"loaded        {module.get('path') or 'refused'} {module['state']}{fault}")
-    tokens = agent.tokens()
+        click.echo(f"worker        {clean(module.get('path') or 'refused')}: {module['state']}{fault}")
     for token in tokens["tokens"]:
         soft = " (software: test only)" if token["software"] else ""
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")
-    seals = agent.seals()
     for seal in seals["seals"]:
-        click.echo(f"seal          {clean(seal['name'])}: {'usable' if seal['usable'] else 'not usable now'}")
-    for fault in {*tokens["faults"], *seals["faults"]}:
+        click.echo(f"seal          {clean(seal['name'])}: usable now: {usable(seal)}")
+    for fault in dict.fromkeys([*tokens["faults"], *seals["faults"]]):
         click.echo(f"fault         {clean(fault)}")
     if not tokens["tokens"]:
         click.echo("token         none: plug in a key, and check that its module is listed above")

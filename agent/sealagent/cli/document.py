@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sealagent.catalog import Exit
-from sealagent.cli.output import chinese, clean, json_option, print_json, verdict_mark
-from sealagent.client import Agent, at, invisible, riding
+from sealagent.catalog import Exit, problem
+from sealagent.cli.output import clean, json_option, print_json, say, verdict_mark
+from sealagent.cli.report import print_report
+from sealagent.client import Agent, AgentError, at, invisible, riding
 
 MAX_TRUST_BYTES = 1 << 20
 """A certificate file larger than this is not read."""
@@ -44,13 +46,23 @@ def _position(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--seal", "name", required=True, help="The seal: id, esID or name.")
 @click.option(
-    "--at", "positions", multiple=True, callback=_position, metavar="PAGE,X,Y", help="Place, mm from top left."
+    "--at",
+    "positions",
+    multiple=True,
+    callback=_position,
+    metavar="PAGE,X,Y",
+    help="Place the picture: page from 1, its top left corner in mm from the page's.",
 )
 @click.option(
-    "--riding", "ride", type=click.Choice(["right", "left"]), is_flag=False, flag_value="right", help="骑缝章."
+    "--riding",
+    "ride",
+    type=click.Choice(["right", "left"]),
+    is_flag=False,
+    flag_value="right",
+    help="Spread it over all pages (骑缝章).  [default edge: right]",
 )
-@click.option("--invisible", "unseen", is_flag=True, help="No picture.")
-@click.option("--close", is_flag=True, help="Forbid later signatures.")
+@click.option("--invisible", "unseen", is_flag=True, help="Seal without a picture.")
+@click.option("--close", is_flag=True, help="Close the document: no later signature.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Output file.  [default: NAME-sealed.ofd beside it]")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 @json_option
@@ -65,39 +77,60 @@ def seal(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Seal OFD files; the agent asks for the PIN once."""
+    """Seal OFD files; the agent asks for the PIN once. The first fault ends it: no PIN try is spent twice."""
     places = positions + ([riding(ride)] if ride else []) + ([invisible()] if unseen else [])
     if not places:
         raise click.UsageError("say where the seal goes: --at PAGE,X,Y, --riding or --invisible")
     if out is not None and len(files) > 1:
         raise click.UsageError("--out goes with one file")
     targets = [out or file.with_name(f"{file.stem}-sealed{file.suffix}") for file in files]
-    for target in targets:
-        if target.exists() and not force:
-            raise click.UsageError(f"{target} exists; use --force or --out")
-    receipts = []
-    with Agent() as agent:
-        for number, (file, target) in enumerate(zip(files, targets, strict=True), 1):
-            sealed = agent.seal_document(file, seal=name, placements=places, close=close)
-            _write(target, sealed.document)
-            receipts.append({"file": str(target), **sealed.receipt})
-            if not as_json:
+    _check_targets(targets, force)
+    receipts: list[dict[str, Any]] = []
+    try:
+        with Agent() as agent:
+            for number, (file, target) in enumerate(zip(files, targets, strict=True), 1):
                 count = f"[{number}/{len(files)}] " if len(files) > 1 else ""
-                click.echo(f"{count}{target}  (record {sealed.receipt['record']})")
-    if as_json:
-        print_json(receipts)
+                try:
+                    sealed = agent.seal_document(file, seal=name, placements=places, close=close)
+                except AgentError:
+                    if count:
+                        click.echo(f"{count}{clean(file)}: {say('not sealed', '未签章')}", err=True)
+                    raise
+                _write(target, sealed.document)
+                receipts.append({"file": str(target), **sealed.receipt})
+                if not as_json:
+                    recorded = say(f"record {sealed.receipt['record']}", f"记录 {sealed.receipt['record']}")
+                    click.echo(f"{count}{clean(target)}  ({recorded})")
+    finally:
+        if as_json:  # what was sealed before a fault is on record and in its file
+            print_json(receipts)
+
+
+def _check_targets(targets: list[Path], force: bool) -> None:
+    """Find out before anything is signed that a sealed document could not be written."""
+    if len(set(targets)) < len(targets):
+        raise click.UsageError("a file is named twice")
+    for target in targets:
+        if target.is_dir() or (target.exists() and not force):
+            raise click.UsageError(f"{target} exists; use --force or --out")
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise click.UsageError(f"cannot write to the folder {target.parent}")
 
 
 def _write(target: Path, octets: bytes) -> None:
-    """Write whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    """Write whole or not at all. :raises OSError: naming the target."""
+    temporary = None
     try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".sealagent-")
         with os.fdopen(descriptor, "wb") as file:
             file.write(octets)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary is not None:
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 
@@ -128,8 +161,19 @@ def _trust(paths: tuple[Path, ...]) -> list[str]:
 
 @command.command("verify")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--trust", type=click.Path(path_type=Path, exists=True), multiple=True, help="Certificates that vouch.")
-@click.option("--at", "moment", type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"]), help="Judge as of (UTC).")
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Certificates (file or folder) that vouch beside the agent's own.",
+)
+@click.option(
+    "--at",
+    "moment",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"]),
+    metavar="TIME",
+    help="Judge as of then: 2021-01-31 or 2021-01-31T08:00:00Z.",
+)
 @click.option("--offline", is_flag=True, help="Ask no service (none is asked in this version).")
 @click.option("--strict", is_flag=True, help="The 2014/2020 rule for seals.")
 @json_option
@@ -141,45 +185,50 @@ def verify(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Verify documents, seals (.esl) and bare signatures; exit status 3 when one is not valid."""
+    """Verify documents, seals (.esl) and bare signatures.
+
+    Exit status 0 when all are valid, 3 when one is not, 1 when one could not be checked.
+    """
     brought = _trust(trust)
-    reports = []
+    reports: list[dict[str, Any]] = []
     with Agent() as agent:
         for file in files:
-            reports.append(
-                agent.verify_document(
+            try:
+                report = agent.verify_document(
                     file,
                     at=moment.replace(tzinfo=UTC) if moment else None,
                     trust=brought,
                     strict=True if strict else None,
                 )
-            )
+            except AgentError as error:
+                # One bad file among several does not keep the others from being judged; a lost agent does.
+                if len(files) == 1 or not error.problem:
+                    raise
+                report = {"file": file.name, "verdict": None, "problem": error.problem}
+            reports.append(report)
             if not as_json:
-                _print_report(reports[-1])
+                _print(report)
     if as_json:
         print_json(reports[0] if len(reports) == 1 else reports)
-    if any(report["verdict"] != "valid" for report in reports):
+    elif len(reports) > 1:
+        counted = Counter(report["verdict"] for report in reports)
+        click.echo(", ".join(f"{counted[verdict]} {word}" for verdict, word in _counts() if counted[verdict]))
+    if any(report["verdict"] not in ("valid", None) for report in reports):
         raise click.exceptions.Exit(Exit.NOT_VALID)
+    if any(report["verdict"] is None for report in reports):
+        raise click.exceptions.Exit(Exit.FAILURE)
 
 
-def _print_report(report: dict[str, Any]) -> None:
-    from sealagent.verdict import REASONS
+def _print(report: dict[str, Any]) -> None:
+    if report["verdict"] is not None:
+        print_report(report)
+        return
+    known = problem(report["problem"]["code"])
+    click.echo(f"{clean(report['file'])}: {say('not checked', '未核验')}")
+    code, detail = clean(report["problem"]["code"]), clean(report["problem"]["detail"])
+    click.echo(f"  ✗ {say(known.title, known.title_zh)} [{code}]: {detail}")
 
-    def explain(reason: dict[str, str]) -> str:
-        spec = REASONS[reason["code"]]
-        detail = f": {clean(reason['detail'])}" if reason["detail"] else ""
-        return f"{spec.zh if chinese() else spec.en} [{reason['code']}]{detail}"
 
-    click.echo(f"{clean(report['file'])}: {verdict_mark(report['verdict'])}")
-    for reason in report["reasons"]:
-        click.echo(f"  ✗ {explain(reason)}")
-    for item in report["signatures"]:
-        named = item["seal"]["name"] if item["seal"] else item["kind"]
-        signer = item["signer"]["subject"] if item["signer"] else "unknown signer"
-        when = item["signed_at"] or "at an unknown time"
-        click.echo(f"  signature {clean(item['id'])}: {verdict_mark(item['verdict'])}  {clean(named)}, {when}")
-        click.echo(f"    signer {clean(signer)}")
-        for reason in item["reasons"]:
-            click.echo(f"    ✗ {explain(reason)}")
-        for note in item["notes"]:
-            click.echo(f"    note {note['code']}: {clean(note['detail'])}")
+def _counts() -> list[tuple[str | None, str]]:
+    verdicts: tuple[str, ...] = ("valid", "invalid", "indeterminate")
+    return [*((verdict, verdict_mark(verdict)) for verdict in verdicts), (None, say("not checked", "未核验"))]

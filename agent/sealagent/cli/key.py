@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from sealagent.cli.output import json_option, print_json, table
+from sealagent.cli.output import clean, json_option, print_json, table
 from sealagent.client import Agent
 
 TYPES = ("rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "sm2")
@@ -18,6 +18,7 @@ def command() -> None:
     """Keys on plugged-in tokens.
 
     \b
+    sealagent key list                                        # KEY below is its ID
     sealagent key generate TOKEN --type ec-p256 --label seal-2026
     sealagent key request KEY --cn 某某公司 --o 某某公司 -o request.pem
     sealagent key import-certificate KEY certificate.pem
@@ -51,18 +52,19 @@ def list_keys(as_json: bool) -> None:
 
 @command.command("generate")
 @click.argument("token")
-@click.option("--type", "kind", type=click.Choice(TYPES), required=True)
-@click.option("--label", required=True)
+@click.option("--type", "kind", type=click.Choice(TYPES), required=True, help="Kind of key.")
+@click.option("--label", required=True, help="Name of the key on the token.")
 @click.option("--id", "object_id", metavar="HEX", help="CKA_ID.  [default: a free one]")
 @json_option
 def generate(token: str, kind: str, label: str, object_id: str | None, as_json: bool) -> None:
-    """Generate a key pair on a token; the private key never leaves it."""
+    """Generate a key pair on TOKEN (id, serial or label); the private key never leaves it."""
     with Agent() as agent:
         key = agent.generate_key(token, kind, label, object_id)
     if as_json:
         print_json(key)
     else:
         click.echo(key["id"])
+        click.echo(f"next: sealagent key request {key['id']} --cn NAME -o request.pem", err=True)
 
 
 @command.command("request")
@@ -84,7 +86,7 @@ def request(
     locality: str | None,
     out: IO[str],
 ) -> None:
-    """Make a certificate request (PKCS#10), signed on the device."""
+    """Make a certificate request (PKCS#10) for KEY (its ID), signed on the device."""
     subject = {"CN": cn, "O": organisation, "OU": ou, "C": country, "ST": province, "L": locality}
     with Agent() as agent:
         out.write(agent.certificate_request(key, {name: value for name, value in subject.items() if value}))
@@ -93,9 +95,9 @@ def request(
 @command.command("import-certificate")
 @click.argument("key")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--label")
+@click.option("--label", help="Its name on the token.  [default: the key's]")
 def import_certificate(key: str, file: Path, label: str | None) -> None:
-    """Store the certificate (PEM) of a key on its token."""
+    """Store the certificate (PEM) of KEY (its ID) on its token."""
     with Agent() as agent:
         stored = agent.import_certificate(key, file.read_text(encoding="ascii", errors="replace"), label)
-    click.echo(f"stored: {stored['certificate']['subject']}", err=True)
+    click.echo(f"stored: {clean(stored['certificate']['subject'])}", err=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
 import click
 
 from sealagent import __version__
-from sealagent.cli.output import report_error
+from sealagent.cli.output import clean, report_error
 
 __all__ = ["main"]
 
@@ -59,14 +60,17 @@ def _root(socket: str | None) -> None:
 def main() -> None:
     """Run the command line; every named error ends with its exit status and its next step."""
     try:
-        _root(prog_name="sealagent", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Outside its standalone mode click returns the status of an Exit; the commands themselves return None.
+        sys.exit(_root(prog_name="sealagent", standalone_mode=False))
     except click.Abort:
         click.echo("aborted", err=True)
         sys.exit(1)
     except click.ClickException as error:
-        error.show()
+        # What it says may quote the name of a file.
+        said = io.StringIO()
+        error.show(said)
+        for line in said.getvalue().splitlines():
+            click.echo(clean(line), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has seen enough; keep the interpreter from complaining at its end.

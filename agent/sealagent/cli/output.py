@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from sealagent.catalog import Exit, problem
 from sealagent.client.errors import AgentError
 from sealagent.errors import SealAgentError
 
-__all__ = ["chinese", "clean", "json_option", "print_json", "report_error", "table", "verdict_mark"]
+__all__ = ["chinese", "clean", "json_option", "print_json", "report_error", "say", "table", "usable", "verdict_mark"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,9 +27,19 @@ def chinese() -> bool:
     return False
 
 
+def say(english: str, chinese_text: str) -> str:
+    """Return the words in the language of messages."""
+    return chinese_text if chinese() else english
+
+
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a value as JSON on standard output, readable, and with what a terminal would obey escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n")))
+
+
+def _escaped(line: str) -> str:
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
 def clean(text: object) -> str:
@@ -40,6 +48,8 @@ def clean(text: object) -> str:
 
 
 def _width(text: str) -> int:
+    import unicodedata
+
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
@@ -54,10 +64,23 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def verdict_mark(verdict: str) -> str:
-    """Return the verdict in colour where colours are wanted (NO_COLOR, terminal)."""
-    if os.environ.get("NO_COLOR"):
-        return verdict
-    return click.style(verdict, fg={"valid": "green", "invalid": "red"}.get(verdict, "yellow"))
+    """Return the verdict in words, in colour where colours are wanted (NO_COLOR, terminal)."""
+    colour, word = {
+        "valid": ("green", "有效"),
+        "invalid": ("red", "无效"),
+        "indeterminate": ("yellow", "无法确定"),
+    }.get(verdict, ("yellow", clean(verdict)))
+    text = say(clean(verdict), word)
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=colour)
+
+
+def usable(seal: Mapping[str, Any]) -> str:
+    """Say whether a seal can be used now, and if not, why."""
+    if seal["usable"]:
+        return say("yes", "可用")
+    if seal["verdict"] == "valid":
+        return say("plug in its key", "请插入其钥匙")
+    return say("no: ", "不可用：") + ", ".join(reason["code"] for reason in seal["reasons"])
 
 
 def report_error(error: Exception) -> int:
@@ -65,24 +88,26 @@ def report_error(error: Exception) -> int:
 
     :raises Exception: anything that has no name is a fault of ours and keeps its trace.
     """
+    from sealagent.catalog import Exit, problem  # a large table, of use only now
+
     if isinstance(error, AgentError):
         code, detail, facts = error.code, error.detail, error.problem
     elif isinstance(error, SealAgentError):
         code, detail, facts = error.code, error.message, dict(error.facts)
     elif isinstance(error, OSError):
-        click.echo(f"error: {clean(error.filename or '')}: {error.strerror}", err=True)
+        named = f"{clean(error.filename)}: " if error.filename else ""
+        click.echo(f"{say('error', '错误')}: {named}{error.strerror or clean(error)}", err=True)
         return Exit.FAILURE
     else:
         raise error
     known = problem(code)
-    zh = chinese()
-    click.echo(f"{'错误' if zh else 'error'}: {known.title_zh if zh else known.title} ({code})", err=True)
+    click.echo(f"{say('error', '错误')}: {say(known.title, known.title_zh)} ({clean(code)})", err=True)
     click.echo(f"  {clean(detail)}", err=True)
     for reason in facts.get("reasons", ()):
         click.echo(f"  - {clean(reason['code'])}: {clean(reason['detail'])}", err=True)
     if facts.get("tries_left") is not None:
-        click.echo(f"  {'剩余次数' if zh else 'tries left'}: {facts['tries_left']}", err=True)
+        click.echo(f"  {say('tries left', '剩余次数')}: {facts['tries_left']}", err=True)
     elif facts.get("final_try"):
-        click.echo(f"  {'仅剩最后一次尝试' if zh else 'the next wrong PIN locks the token'}", err=True)
-    click.echo(f"  → {known.next_step_zh if zh else known.next_step}", err=True)
+        click.echo(f"  {say('the next wrong PIN locks the token', '仅剩最后一次尝试')}", err=True)
+    click.echo(f"  → {say(known.next_step, known.next_step_zh)}", err=True)
     return known.exit

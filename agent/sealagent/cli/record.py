@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from sealagent.catalog import Exit
-from sealagent.cli.output import clean, json_option, print_json, table
+from sealagent.cli.output import clean, json_option, print_json, say, table
 from sealagent.client import Agent
 
 
@@ -108,10 +108,12 @@ def verify(file: Path, kept: Path | None, as_json: bool) -> None:
             }
         )
     elif report.fault is None:
-        click.echo(f"ok: {report.size} entries, root {root}")
+        click.echo(say(f"ok: {report.size} entries, root {root}", f"完好：{report.size} 条，根 {root}"))
         for number in report.open_intents:
-            click.echo(f"note: intent {number} has no outcome: the agent was working on it, or was interrupted")
+            note = f"note: intent {number} has no outcome: the agent was working on it, or was interrupted"
+            click.echo(say(note, f"提示：意图 {number} 没有结果：当时代理正在处理，或被中断"))
     else:
-        click.echo(f"DAMAGED at entry {report.fault.number}: {report.fault.code}: {clean(report.fault.detail)}")
+        where = say(f"DAMAGED at entry {report.fault.number}", f"已损坏，位于第 {report.fault.number} 条")
+        click.echo(f"{where}: {report.fault.code}: {clean(report.fault.detail)}")
     if report.fault is not None:
         raise click.exceptions.Exit(Exit.NOT_VALID)

@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from sealagent.cli.output import clean, json_option, print_json, table, verdict_mark
+from sealagent.cli.output import clean, json_option, print_json, table, usable, verdict_mark
 from sealagent.client import Agent
 
 
@@ -22,16 +22,6 @@ def command() -> None:
     """
 
 
-def _usable(seal: dict[str, object]) -> str:
-    if seal["usable"]:
-        return "yes"
-    if seal["verdict"] == "valid":
-        return "plug in its key"
-    reasons = seal["reasons"]
-    assert isinstance(reasons, list)
-    return "no: " + ", ".join(reason["code"] for reason in reasons)
-
-
 @command.command("list")
 @json_option
 def list_seals(as_json: bool) -> None:
@@ -44,7 +34,7 @@ def list_seals(as_json: bool) -> None:
     table(
         ("ID", "NAME", "VALID UNTIL", "DAYS", "WHERE", "USABLE NOW"),
         [
-            (seal["id"], seal["name"], seal["valid_until"], seal["days_left"], seal["source"], _usable(seal))
+            (seal["id"], seal["name"], seal["valid_until"], seal["days_left"], seal["source"], usable(seal))
             for seal in answer["seals"]
         ],
     )
@@ -62,15 +52,17 @@ def show(seal: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    from sealagent.cli.report import explain_reason
+
     click.echo(f"{clean(found['name'])}  ({clean(found['es_id'])}, version {found['version']})")
     click.echo(f"valid {found['valid_from']} to {found['valid_until']} ({found['days_left']} days left)")
     picture = found["picture"]
     click.echo(f"picture {clean(picture['type'])}, {picture['width']} × {picture['height']} mm")
     if found["maker"]:
         click.echo(f"maker {clean(found['maker']['subject'])}")
-    click.echo(f"verdict: {verdict_mark(found['verdict'])}; usable now: {_usable(found)}")
+    click.echo(f"verdict: {verdict_mark(found['verdict'])}; usable now: {usable(found)}")
     for reason in found["reasons"]:
-        click.echo(f"  {reason['code']}: {clean(reason['detail'])}")
+        click.echo(f"  ✗ {explain_reason(reason)}")
     for note in found["notes"]:
         click.echo(f"  note {note['code']}: {clean(note['detail'])}")
 
@@ -104,7 +96,7 @@ def import_seal(file: Path, token: str | None, as_json: bool) -> None:
     if as_json:
         print_json(seal)
     else:
-        click.echo(f"{seal['id']}  {clean(seal['name'])}  usable now: {_usable(seal)}")
+        click.echo(f"{seal['id']}  {clean(seal['name'])}  usable now: {usable(seal)}")
 
 
 @command.command("remove")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sealagent.cli.output import json_option, print_json
+from sealagent.cli.output import clean, json_option, print_json
 from sealagent.client import Agent
 
 
@@ -19,11 +19,13 @@ def command(as_json: bool) -> None:
         return
     click.echo(f"SealAgent {status['version']}, running since {status['started']}")
     for module in status["modules"]:
-        click.echo(f"module {module.get('path') or '(refused)'}: {module['state']}" + _fault(module.get("fault")))
+        click.echo(
+            f"module {clean(module.get('path') or '(refused)')}: {module['state']}" + _fault(module.get("fault"))
+        )
     click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
     if status["interrupted"]:
         click.echo(f"{status['interrupted']} signatures were interrupted by the agent's last end (see the record)")
 
 
 def _fault(fault: str | None) -> str:
-    return f" ({fault})" if fault else ""
+    return f" ({clean(fault)})" if fault else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sealagent.cli.output import json_option, print_json, table
+from sealagent.cli.output import clean, json_option, print_json, table
 from sealagent.client import Agent
 
 
@@ -57,7 +57,7 @@ def list_tokens(as_json: bool) -> None:
         ],
     )
     for fault in answer["faults"]:
-        click.echo(f"warning: {fault}", err=True)
+        click.echo(f"warning: {clean(fault)}", err=True)
     if not answer["tokens"]:
         click.echo("no token is plugged in; `sealagent doctor` shows what was looked for", err=True)
 
@@ -65,7 +65,7 @@ def list_tokens(as_json: bool) -> None:
 @command.command("lock")
 @click.argument("token")
 def lock(token: str) -> None:
-    """Log out of a token."""
+    """Log out of TOKEN (id, serial or label): the next use asks for the PIN."""
     with Agent() as agent:
         agent.lock_token(token)
 
@@ -73,7 +73,7 @@ def lock(token: str) -> None:
 @command.command("change-pin")
 @click.argument("token")
 def change_pin(token: str) -> None:
-    """Change a token's PIN; the agent's own prompt asks for it."""
+    """Change the PIN of TOKEN (id, serial or label); the agent's own prompt asks for it."""
     with Agent() as agent:
         agent.change_pin(token)
     click.echo("the PIN was changed", err=True)

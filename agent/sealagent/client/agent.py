@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import secrets
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -143,7 +143,7 @@ class Agent:
                 "document": document_index,
             }
             response = self._transport.document(
-                "/v1/documents/seal", request, file, idempotency_key=idempotency_key or secrets.token_hex(16)
+                "/v1/documents/seal", request, file, idempotency_key=idempotency_key or _fresh_key()
             )
             receipt = json.loads(response.getheader("SealAgent-Receipt", "{}"))
             return Sealed(response.read(), receipt)
@@ -219,9 +219,7 @@ class Agent:
     def import_certificate(self, key: str, certificate: str, label: str | None = None) -> Json:
         """Store a PEM certificate beside its key."""
         body = {"certificate": certificate, "label": label}
-        return self._transport.json(
-            "PUT", f"/v1/keys/{_part(key)}/certificate", body, idempotency_key=secrets.token_hex(16)
-        )
+        return self._transport.json("PUT", f"/v1/keys/{_part(key)}/certificate", body, idempotency_key=_fresh_key())
 
     def import_seal(self, seal: bytes, token: str | None = None) -> Json:
         """Import a DER SESeal into the local store, or write it to a token."""
@@ -272,7 +270,12 @@ class Agent:
         return self._transport.json("GET", "/v1/openapi.json")
 
     def _post(self, path: str, body: Mapping[str, Any] | None, idempotency_key: str | None = None) -> Json:
-        return self._transport.json("POST", path, body, idempotency_key=idempotency_key or secrets.token_hex(16))
+        return self._transport.json("POST", path, body, idempotency_key=idempotency_key or _fresh_key())
+
+
+def _fresh_key() -> str:
+    """Return an Idempotency-Key; the module ``secrets`` takes longer to load than a request."""
+    return os.urandom(16).hex()
 
 
 def _part(name: str) -> str:

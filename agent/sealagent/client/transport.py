@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,7 +77,7 @@ class Transport:
         self, path: str, request: Mapping[str, Any], document: BinaryIO, *, idempotency_key: str | None = None
     ) -> http.client.HTTPResponse:
         """Send a document (multipart: ``request``, ``document``) from a seekable file; return the response unread."""
-        boundary = secrets.token_hex(16)
+        boundary = os.urandom(16).hex()
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="request"\r\n'
             f"Content-Type: application/json\r\n\r\n{json.dumps(request)}\r\n"

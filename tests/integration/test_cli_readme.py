@@ -1,0 +1,97 @@
+"""The commands of the README, as they stand there, on a real daemon."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent_world import World
+from cli_parts import Done, Shell
+from demo.ofdmaker import demo_document
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+SEAL = "某某公司合同专用章"
+
+
+def readme_commands(heading: str) -> list[list[str]]:
+    """Return the ``sealagent`` lines of a section, without comments and redirections."""
+    section = re.split(rf"^#+ {heading}$", README, flags=re.M)[1].split("\n## ")[0].split("\n### ")[0]
+    lines = re.findall(r"^    (sealagent .*)$", section, flags=re.M)
+    assert lines
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.fixture
+def shell(world: World) -> Shell:
+    certificate = world.add_signer()
+    world.token.add_data(world.authority.make_seal([certificate], name=SEAL), label="seal")
+    daemon = world.start()
+    (world.directory / "a.ofd").write_bytes(demo_document(date(2026, 1, 2)).data)
+    return Shell.of(daemon)
+
+
+def run(shell: Shell, words: list[str], **named: str) -> Done:
+    done = shell(*(named.get(word, word) for word in words))
+    assert done.status == 0, (words, done.err)
+    return done
+
+
+def test_use_it(shell: Shell) -> None:
+    said = {}
+    for words in readme_commands("Use it"):
+        if words[:2] == ["document", "seal"]:
+            (shell.home / "a-sealed.ofd").unlink(missing_ok=True)
+        said[" ".join(words[:2])] = run(shell, words, NAME=SEAL).out
+    assert {"token list", "key list", "doctor"} < set(said)
+    assert SEAL in said["seal list"]
+    assert said["document verify"].startswith("a-sealed.ofd: valid\n")
+    assert "signed" in said["record list"]
+
+
+def test_a_new_key(shell: Shell, world: World) -> None:
+    generate, request, import_certificate, change_pin = readme_commands("A new key")
+    key = run(shell, generate, TOKEN=world.token.label).out.strip()
+    run(shell, request, KEY=key)
+    asked = x509.load_pem_x509_csr((shell.home / "request.pem").read_bytes())
+    assert asked.is_signature_valid
+    issued = x509.load_der_x509_certificate(world.authority.issue(asked.public_key(), "某某公司"))
+    (shell.home / "certificate.pem").write_bytes(issued.public_bytes(Encoding.PEM))
+    run(shell, import_certificate, KEY=key)
+    assert "某某公司" in shell("key", "list").out
+    # The daemon of this test has its PIN from a file, which cannot make up a new one; test_prompt_terminal.py can.
+    refused = shell(*(world.token.label if word == "TOKEN" else word for word in change_pin))
+    assert refused.status == 5
+    assert "pin_source_refused" in refused.err
+
+
+def test_for_auditors(shell: Shell, world: World) -> None:
+    run(shell, ["document", "seal", "a.ofd", "--seal", SEAL, "--invisible"])
+    export, checkpoint, verify = readme_commands("For auditors")
+    run(shell, export)
+    kept = run(shell, checkpoint[: checkpoint.index(">")]).out
+    (shell.home / checkpoint[-1]).write_text(kept)
+    world.close()  # "no agent, token or network needed"
+    assert run(shell, verify).out.startswith("ok: 2 entries")
+
+
+def test_the_program(shell: Shell) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=shell.home,
+        env=shell.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "valid"

@@ -1,0 +1,145 @@
+"""A daemon in the foreground of a terminal asks there for the PIN, while a program in another place seals."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_world import World
+from cli_parts import Done, Shell, command
+from tmux_parts import Pane, until
+
+SEAL = "测试单位公章"
+PROMPT = "PIN："
+
+
+class Desk:
+    """A terminal with the daemon in its foreground, and a shell elsewhere."""
+
+    def __init__(self, world: World, vectors: Path) -> None:
+        self.world = world
+        self.document = vectors / "helloworld.ofd"
+        world.token.add_data(world.authority.make_seal([world.add_signer()], name=SEAL), label="seal")
+        world.root_file.write_text(world.authority.root_pem())
+        (world.directory / "agent.toml").write_text(
+            '[pin]\nsource = "terminal"\n[discovery]\np11_kit = false\nvendor_table = false\n'
+        )
+        self.shell = Shell(world.directory, world.directory / "run" / "agent.sock")
+        run = ["daemon", "run", "--config", str(world.directory / "agent.toml")]
+        run += ["--module", str(world.token.module), "--trust", str(world.root_file)]
+        environment = self.shell.environment(
+            LANG="zh_CN.UTF-8", SEALAGENT_STATE_DIR=str(world.directory / "state"), PYTHONUTF8="1"
+        )
+        self.pane = Pane(world.directory, command(*run), environment)
+        self.pane.shows("ready:")
+
+    def begin(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Start a command without waiting for its end."""
+        return subprocess.Popen(
+            command(*words),
+            cwd=self.shell.home,
+            env=self.shell.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def seal(self) -> subprocess.Popen[str]:
+        words = ("document", "seal", self.document, "--seal", SEAL, "--invisible", "-o", "s.ofd", "--force")
+        return self.begin(*words)
+
+    def asked(self) -> int:
+        """How often a PIN was asked for so far."""
+        return self.pane.screen.count(PROMPT)
+
+
+def end(process: subprocess.Popen[str]) -> Done:
+    out, err = process.communicate(timeout=30)
+    return Done(process.returncode, out, err)
+
+
+@pytest.fixture
+def desk(world: World, vectors: Path) -> Iterator[Desk]:
+    made = Desk(world, vectors)
+    yield made
+    # Ctrl-C ends a daemon that asks nothing just now.
+    made.pane.press("C-c")
+    until(lambda: not made.shell.socket.exists(), lambda: made.pane.screen)
+    assert world.token.user_pin not in made.pane.screen
+    made.pane.close()
+
+
+def test_one_pin_unlocks_until_the_token_is_locked(desk: Desk) -> None:
+    pin = desk.world.token.user_pin
+    first = desk.seal()
+    desk.pane.shows(PROMPT)
+    for words in (
+        "有程序请求使用您的印章",
+        f"（进程 {first.pid}）",
+        "文件：helloworld.ofd",
+        f"印章：{SEAL}",
+        f"密码钥匙：{desk.world.token.label}（序列号 {desk.world.token.serial}）",
+    ):
+        assert words in desk.pane.screen, words
+    desk.pane.type(pin)
+    assert end(first).status == 0
+    assert end(desk.seal()).status == 0
+    assert desk.asked() == 1
+    assert desk.shell("token", "list", "--json").json["tokens"][0]["unlocked"] is True
+
+    assert desk.shell("token", "lock", desk.world.token.serial).status == 0
+    assert desk.shell("token", "list", "--json").json["tokens"][0]["unlocked"] is False
+    third = desk.seal()
+    desk.pane.shows(PROMPT, times=2)
+    desk.pane.press("C-c")  # the prompt's, not a signal to the daemon
+    cancelled = end(third)
+    assert cancelled.status == 6
+    assert "pin_cancelled" in cancelled.err
+    last = desk.shell("record", "list", "--json").json["records"][-1]
+    assert (last["kind"], last["body"]["reason"]) == ("refused", "pin_cancelled")
+    assert last["body"]["document"]["name"] == "helloworld.ofd"
+    assert pin not in desk.shell("record", "list", "--json").out
+
+
+def test_a_wrong_pin_is_said_at_the_next_prompt(desk: Desk) -> None:
+    wrong = desk.seal()
+    desk.pane.shows(PROMPT)
+    assert "此前输入过错误的 PIN" not in desk.pane.screen
+    desk.pane.type("not-the-pin")
+    done = end(wrong)
+    assert done.status == 5
+    assert "pin_incorrect" in done.err
+    right = desk.seal()
+    desk.pane.shows(PROMPT, times=2)
+    assert "PIN 错误。" in desk.pane.screen
+    assert "此前输入过错误的 PIN" in desk.pane.screen  # SoftHSM's own flag, CKF_USER_PIN_COUNT_LOW
+    desk.pane.type(desk.world.token.user_pin)
+    assert end(right).status == 0
+    assert "not-the-pin" not in desk.pane.screen
+
+
+def test_the_pin_is_changed_through_the_prompt(desk: Desk) -> None:
+    token = desk.world.token
+    answers = ((token.user_pin, "new-pin-1", "other-pin"), (token.user_pin, "new-pin-1", "new-pin-1"))
+    ended = []
+    for round_, pins in enumerate(answers):
+        change = desk.begin("token", "change-pin", token.serial)
+        for number, (pin, words) in enumerate(zip(pins, ("请输入当前", "请输入新", "请再次输入新"), strict=True), 1):
+            desk.pane.shows(words, times=round_ + 1)
+            desk.pane.shows(PROMPT, times=3 * round_ + number)
+            desk.pane.type(pin)
+        ended.append(end(change))
+    assert [done.status for done in ended] == [5, 0]
+    assert "pin_mismatch" in ended[0].err
+    assert ended[1].err == "the PIN was changed\n"
+    desk.shell("token", "lock", token.serial)
+    sealed = desk.seal()
+    desk.pane.shows(PROMPT, times=7)
+    desk.pane.type("new-pin-1")
+    assert end(sealed).status == 0
+    records = desk.shell("record", "list", "--json").out
+    for pin in (token.user_pin, "new-pin-1", "other-pin"):
+        assert pin not in records + desk.pane.screen
