@@ -86,6 +86,8 @@ class PinState:
     count_low: bool = False
     final_try: bool = False
     locked: bool = False
+    factory_pin: bool = False
+    """The device says that its PIN is still the one it left the factory with (SKF)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class TokenInfo:
     """One present token; readable before login."""
 
     uri: str
-    """``pkcs11:token=…;manufacturer=…;model=…;serial=…`` (RFC 7512)."""
+    """``pkcs11:token=…;manufacturer=…;model=…;serial=…`` (RFC 7512), or ``skf:serial=…;application=…``."""
     label: str
     serial: str
     manufacturer: str
@@ -134,7 +136,7 @@ class KeyInfo:
     """One signing key."""
 
     uri: str
-    """``pkcs11:token=…;serial=…;id=%01;object=…;type=private``."""
+    """``pkcs11:token=…;serial=…;id=%01;object=…;type=private``, or ``skf:serial=…;application=…;container=…``."""
     token_uri: str
     object_id: bytes
     """CKA_ID, which the certificate of the same key shares."""
@@ -268,6 +270,9 @@ class TokenService(Protocol):
         """Log in on every worker of the module. The first worker that refuses the PIN ends it. Wipes ``pin``."""
 
     async def logout(self, token_uri: str) -> None: ...
+
+    def logged_in(self, token_uri: str) -> bool:
+        """Say whether the user is logged in to the token, as far as is known without asking it."""
 
     async def sign(self, key_uri: str, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes: ...
 

@@ -1,4 +1,4 @@
-"""PKCS#11 URIs (RFC 7512): how tokens, keys, certificates and data objects are named.
+"""How tokens, keys, certificates and data objects are named: PKCS#11 URIs (RFC 7512), and ``skf:`` URIs after them.
 
 The output of ``str()`` is canonical (one order, one percent-encoding), so that two spellings of one name compare equal
 once parsed and :func:`sealdrivers.contract.short_id` of the text is stable.
@@ -7,14 +7,14 @@ once parsed and :func:`sealdrivers.contract.short_id` of the text is stable.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import quote, unquote_to_bytes
 
 from sealdrivers.contract import ModuleInfo, TokenInfo
 from sealdrivers.errors import UriError
 
-__all__ = ["MAX_ATTRIBUTES", "MAX_URI_LENGTH", "ObjectType", "Pkcs11Uri"]
+__all__ = ["MAX_ATTRIBUTES", "MAX_URI_LENGTH", "ObjectType", "Pkcs11Uri", "SkfObjectType", "SkfUri", "parse_uri"]
 
 MAX_URI_LENGTH = 4096
 """Characters. The longest sensible URI (all fields full, everything percent-encoded) is about half of it."""
@@ -148,6 +148,8 @@ class Pkcs11Uri:
         A library attribute matches only when ``module`` is given. A slot attribute or an attribute that RFC 7512 does
         not define matches nothing (§2.4): a token is never named by its slot here.
         """
+        if token.driver != "pkcs11":
+            return False
         if self.vendor or (self.slot_manufacturer, self.slot_description, self.slot_id) != (None, None, None):
             return False
         pairs = [
@@ -176,6 +178,74 @@ class Pkcs11Uri:
             and (self.id is None or self.id == object_id)
             and self.object in (None, label)
         )
+
+
+SkfObjectType: TypeAlias = Literal["private", "cert", "data", "eseal"]
+_SKF_TEXT = ("serial", "application", "container", "file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkfUri:
+    """An SKF URI: ``skf:serial=…;application=…;container=…``, percent-encoded as RFC 7512 has it.
+
+    Serial (of the device) and application name a token, container or file what is on it. ``type`` tells the key
+    (``private``) and the certificate of a container apart, a file (``data``), and the seal behind EPS_ReadESealData
+    (``eseal``). An attribute that is None was not given and matches anything.
+    """
+
+    serial: str | None = None
+    application: str | None = None
+    container: str | None = None
+    file: str | None = None
+    type: SkfObjectType | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SkfUri:
+        """Parse a URI strictly.
+
+        :raises UriError: malformed, too long, an attribute twice or unknown, or a query. No message quotes a value.
+        """
+        if len(text) > MAX_URI_LENGTH:
+            raise UriError(f"the URI is longer than {MAX_URI_LENGTH} characters")
+        scheme, colon, path = text.partition(":")
+        if not colon or scheme.lower() != "skf":
+            raise UriError("the URI does not begin with skf:")
+        attributes = _split(path, ";", _PATH_VALUE)
+        _refuse_repeated([name for name, _ in attributes])
+        values = {name: _text(name, raw) for name, raw in attributes}
+        unknown = values.keys() - {*_SKF_TEXT, "type"}
+        if unknown:
+            raise UriError(f"an skf: URI has no attribute {min(unknown)}")
+        if values.get("type") not in (None, *get_args(SkfObjectType)):
+            raise UriError(f"type is none of {', '.join(get_args(SkfObjectType))}")
+        return cls(**cast("dict[str, Any]", values))
+
+    def __str__(self) -> str:
+        named = [(name, getattr(self, name)) for name in (*_SKF_TEXT, "type")]
+        return "skf:" + ";".join(
+            f"{name}={quote(value, safe=_PATH_EXTRA)}" for name, value in named if value is not None
+        )
+
+    def with_object(self, type: SkfObjectType, *, container: str | None = None, file: str | None = None) -> SkfUri:
+        """Return the URI of an object on this token."""
+        return replace(self, container=container, file=file, type=type)
+
+    def matches_token(self, token: TokenInfo) -> bool:
+        """Say whether the token is meant, whatever object the URI names on it."""
+        return token.driver == "skf" and self.names(SkfUri.parse(token.uri))
+
+    def names(self, token: SkfUri) -> bool:
+        """Say whether the token of this URI is meant."""
+        return self.serial in (None, token.serial) and self.application in (None, token.application)
+
+    def matches_container(self, type: SkfObjectType, container: str) -> bool:
+        """Say whether the key or certificate of a container is meant, on whatever token."""
+        return self.type in (None, type) and self.container in (None, container) and self.file is None
+
+
+def parse_uri(text: str) -> Pkcs11Uri | SkfUri:
+    """Parse a URI of either scheme. :raises UriError: it is of neither, or malformed."""
+    return SkfUri.parse(text) if text[:4].lower() == "skf:" else Pkcs11Uri.parse(text)
 
 
 def _split(part: str, separator: str, value: re.Pattern[str]) -> list[tuple[str, str]]:

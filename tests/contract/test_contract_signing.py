@@ -23,27 +23,31 @@ from sealdrivers.errors import (
 
 @pytest.mark.parametrize(("kind", "mechanism"), SIGNATURES, ids=[f"{k.value}-{m.value}" for k, m in SIGNATURES])
 def test_signature_verifies(driver_case: DriverCase, kind: KeyType, mechanism: Mechanism) -> None:
-    if kind not in driver_case.provider.key_types:
+    if kind not in driver_case.provider.mechanisms:
         pytest.skip(f"{driver_case.provider.name} holds no {kind.value} keys")
     pair = driver_case.token.put_key(kind, b"\x01")
     driver_case.login()
     key = driver_case.only_key()
     digest = digest_for(mechanism)
+    if mechanism not in driver_case.provider.mechanisms[kind]:
+        with pytest.raises(MechanismNotSupported):
+            key.sign(mechanism, digest)
+        return
     signature = key.sign(mechanism, digest)
-    verify(pair.public_key(), mechanism, signature, digest)
+    verify(pair.spki, mechanism, signature, digest)
     with pytest.raises(InvalidSignature):
-        verify(pair.public_key(), mechanism, signature, digest_for(mechanism, b"other"))
+        verify(pair.spki, mechanism, signature, digest_for(mechanism, b"other"))
 
 
-def test_ecdsa_signatures_are_minimal_der(driver_case: DriverCase) -> None:
-    pair = driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+def test_signatures_of_two_numbers_are_minimal_der(driver_case: DriverCase) -> None:
+    pair = driver_case.token.put_key(driver_case.kind, b"\x01")
     driver_case.login()
     key = driver_case.only_key()
     lengths = set()
     for number in range(300):  # r or s begins with a zero octet in every hundredth signature
         digest = hashlib.sha256(bytes([number % 256, number // 256])).digest()
-        signature = key.sign(Mechanism.ECDSA_SHA256, digest)
-        verify(pair.public_key(), Mechanism.ECDSA_SHA256, signature, digest)
+        signature = key.sign(driver_case.mechanism, digest)
+        verify(pair.spki, driver_case.mechanism, signature, digest)
         assert utils.encode_dss_signature(*utils.decode_dss_signature(signature)) == signature
         lengths.add(len(signature))
     assert len(lengths) > 1
@@ -57,7 +61,7 @@ def test_wrong_digest_length_is_refused_and_the_key_still_signs(driver_case: Dri
     with pytest.raises(MechanismNotSupported):
         key.sign(Mechanism.RSA_PKCS1_SHA256, b"d" * length)
     digest = digest_for(Mechanism.RSA_PKCS1_SHA256)
-    verify(pair.public_key(), Mechanism.RSA_PKCS1_SHA256, key.sign(Mechanism.RSA_PKCS1_SHA256, digest), digest)
+    verify(pair.spki, Mechanism.RSA_PKCS1_SHA256, key.sign(Mechanism.RSA_PKCS1_SHA256, digest), digest)
 
 
 @pytest.mark.parametrize("mechanism", [Mechanism.ECDSA_SHA256, Mechanism.SM2_SM3])
@@ -82,88 +86,93 @@ def test_ecdsa_on_the_sm2_curve_never_passes(driver_case: DriverCase) -> None:
 
 
 def test_signing_before_login(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     key = driver_case.only_key()
-    digest = digest_for(Mechanism.ECDSA_SHA256)
+    digest = digest_for(driver_case.mechanism)
     with pytest.raises(LoginRequired):
-        key.sign(Mechanism.ECDSA_SHA256, digest)
+        key.sign(driver_case.mechanism, digest)
     driver_case.login()
-    key.sign(Mechanism.ECDSA_SHA256, digest)
+    key.sign(driver_case.mechanism, digest)
 
 
 def test_signing_after_logout(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     token = driver_case.login()
     key = driver_case.only_key()
-    digest = digest_for(Mechanism.ECDSA_SHA256)
-    key.sign(Mechanism.ECDSA_SHA256, digest)
+    digest = digest_for(driver_case.mechanism)
+    key.sign(driver_case.mechanism, digest)
     token.logout()
     token.logout()
     assert not token.info.logged_in
     with pytest.raises(LoginRequired):
-        key.sign(Mechanism.ECDSA_SHA256, digest)
+        key.sign(driver_case.mechanism, digest)
 
 
 def test_key_that_was_deleted_meanwhile(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01", "goes away")
+    driver_case.token.put_key(driver_case.kind, b"\x01", "goes away")
     driver_case.login()
     key = driver_case.only_key()
-    digest = digest_for(Mechanism.ECDSA_SHA256)
-    key.sign(Mechanism.ECDSA_SHA256, digest)
+    digest = digest_for(driver_case.mechanism)
+    key.sign(driver_case.mechanism, digest)
     driver_case.token.delete("goes away")
     with pytest.raises(KeyNotFound):
-        key.sign(Mechanism.ECDSA_SHA256, digest)
+        key.sign(driver_case.mechanism, digest)
 
 
 def test_always_authenticating_key_needs_the_pin_each_time(driver_case: DriverCase) -> None:
+    if not driver_case.provider.always_authenticates:
+        pytest.skip(f"{driver_case.provider.name} has no such keys")
     pair = driver_case.token.put_always_authenticating_key(b"\x01")
     token = driver_case.login()
     key = driver_case.only_key()
     assert key.info.always_authenticate
-    digest = digest_for(Mechanism.ECDSA_SHA256)
+    digest = digest_for(driver_case.mechanism)
     with pytest.raises(LoginRequired):
-        key.sign(Mechanism.ECDSA_SHA256, digest)
+        key.sign(driver_case.mechanism, digest)
     for _ in range(2):
         pin = driver_case.pin()
-        verify(pair.public_key(), Mechanism.ECDSA_SHA256, key.sign(Mechanism.ECDSA_SHA256, digest, pin), digest)
+        verify(pair.spki, driver_case.mechanism, key.sign(driver_case.mechanism, digest, pin), digest)
         assert not any(pin)
     wrong = bytearray(b"wrong-pin")
     with pytest.raises(PinIncorrect) as caught:
-        key.sign(Mechanism.ECDSA_SHA256, digest, wrong)
+        key.sign(driver_case.mechanism, digest, wrong)
     assert caught.value.count_low is not None
     assert not any(wrong)
     with pytest.raises(PinRejected):
-        key.sign(Mechanism.ECDSA_SHA256, digest, bytearray())
+        key.sign(driver_case.mechanism, digest, bytearray())
     assert token.info.logged_in
 
 
 def test_key_by_uri(driver_case: DriverCase) -> None:
-    for number, kind in enumerate((KeyType.EC_P256, KeyType.EC_P384)):
+    kinds = (driver_case.kind, driver_case.other_kind)
+    for number, kind in enumerate(kinds):
         driver_case.token.put_key(kind, bytes([number]), f"key {number}")
     token = driver_case.present()
     for info in token.contents().keys:
         assert token.key(info.uri).info == info
-    assert token.key(f"{token.info.uri};id=%01").info.type is KeyType.EC_P384
-    assert token.key(f"{token.info.uri};object=key%200").info.type is KeyType.EC_P256
+    for number, kind in enumerate(kinds):
+        for uri in driver_case.provider.key_uris(token.info.uri, bytes([number]), f"key {number}"):
+            assert token.key(uri).info.type is kind
 
 
 def test_key_that_no_uri_names(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
-    driver_case.token.put_key(KeyType.EC_P384, b"\x02")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
+    driver_case.token.put_key(driver_case.other_kind, b"\x02")
     token = driver_case.present()
-    driver = token.info.driver
-    for uri in (f"{token.info.uri};id=%03", f"{driver}:token=another;id=%01", f"{token.info.uri};id=%01;type=cert"):
+    driver, name = token.info.driver, driver_case.provider.key_uris
+    certificates = [f"{uri};type=cert" for uri in name(token.info.uri, b"\x01", "key")]
+    for uri in (*name(token.info.uri, b"\x03", "none"), f"{driver}:serial=another", *certificates):
         with pytest.raises(KeyNotFound):
             token.key(uri)
     with pytest.raises(KeyNotFound, match="2 keys"):
         token.key(token.info.uri)
-    for uri in ("", "https://example.invalid/", f"{driver}:id=%0", f"{driver}:id", "x" * 10_000):
+    for uri in ("", "https://example.invalid/", f"{driver}:serial=%0", f"{driver}:serial", "x" * 10_000):
         with pytest.raises(UriError):
             token.key(uri)
 
 
 def test_keys_of_one_identifier_are_told_apart(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01", "one")
+    driver_case.token.put_key(driver_case.kind, b"\x01", "one")
     driver_case.token.put_key(KeyType.RSA_2048, b"\x01", "two")
     token = driver_case.present()
     before = {key.uri: key.type for key in token.contents().keys}
@@ -171,5 +180,5 @@ def test_keys_of_one_identifier_are_told_apart(driver_case: DriverCase) -> None:
     assert {key.uri: key.type for key in token.contents().keys} == before
     assert len(before) == 2
     for uri, kind in before.items():
-        mechanism = Mechanism.ECDSA_SHA256 if kind is KeyType.EC_P256 else Mechanism.RSA_PSS_SHA256
+        mechanism = driver_case.provider.mechanisms[kind][0]
         token.key(uri).sign(mechanism, digest_for(mechanism))

@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable
 
 import pytest
-from contract_checks import MIB, RSA_MECHANISMS, digest_for, spki
-from contract_providers import DriverCase, certificate, session_key
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from contract_checks import MIB, digest_for
+from contract_providers import DriverCase
 
 from sealdrivers.contract import KeyType, Mechanism, Token
 from sealdrivers.errors import (
@@ -49,13 +47,13 @@ def test_token_object_stays_the_same_while_the_token_is_present(driver_case: Dri
 def test_token_made_after_the_module_was_opened_is_seen(driver_case: DriverCase) -> None:
     assert driver_case.labels() == [driver_case.token.label]
     later = driver_case.provider.new_token()
-    later.put_key(KeyType.EC_P256, b"\x01")
+    later.put_key(driver_case.kind, b"\x01")
     assert later.label in driver_case.labels()
     assert len(driver_case.present(later.label).contents().keys) == 1
 
 
 def test_removed_token_is_not_listed_and_comes_back(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     uri = driver_case.present().info.uri
     driver_case.token.remove()
     assert driver_case.labels() == []
@@ -63,95 +61,82 @@ def test_removed_token_is_not_listed_and_comes_back(driver_case: DriverCase) -> 
     token = driver_case.login()
     assert token.info.uri == uri
     key = driver_case.only_key()
-    key.sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+    key.sign(driver_case.mechanism, digest_for(driver_case.mechanism))
 
 
 def test_removal_of_one_token_leaves_another_logged_in(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     other = driver_case.provider.new_token()
     driver_case.login()
     key = driver_case.only_key()
     other.remove()
     assert driver_case.labels() == [driver_case.token.label]
     assert driver_case.present().info.logged_in
-    key.sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+    key.sign(driver_case.mechanism, digest_for(driver_case.mechanism))
 
 
 def test_everything_public_is_listed_before_login(driver_case: DriverCase) -> None:
     key = driver_case.token.put_key(KeyType.RSA_2048, b"\x01\xff", "seal key")
-    der = certificate(key)
+    der = key.certificate()
     driver_case.token.put_certificate(der, b"\x01\xff", "seal certificate")
     driver_case.token.put_data(b"a seal", "seal", "esl")
     driver_case.token.put_data(b"a secret", "hidden", private=True)
     contents = driver_case.present().contents()
     (found,) = contents.keys
     assert (found.object_id, found.label, found.type, found.bits) == (b"\x01\xff", "seal key", KeyType.RSA_2048, 2048)
-    assert found.public_key == spki(key)
-    assert set(found.mechanisms) == set(RSA_MECHANISMS)
+    assert found.public_key == key.spki
+    assert set(found.mechanisms) == set(driver_case.provider.mechanisms[KeyType.RSA_2048])
     assert found.mechanisms[0] is Mechanism.RSA_PKCS1_SHA256
     assert found.token_uri == driver_case.present().info.uri
     (shown,) = contents.certificates
-    assert (shown.der, shown.object_id, shown.label) == (der, b"\x01\xff", "seal certificate")
+    label = "seal certificate" if driver_case.provider.many_certificates else "seal key"
+    assert (shown.der, shown.object_id, shown.label) == (der, b"\x01\xff", label)
     (data,) = contents.data_objects
-    assert (data.value, data.label, data.application) == (b"a seal", "seal", "esl")
+    assert (data.value, data.label, data.application) == (b"a seal", "seal", driver_case.provider.data_owner("esl"))
 
 
 @pytest.mark.parametrize("public", [True, False])
 def test_key_has_one_name_before_and_after_login(driver_case: DriverCase, public: bool) -> None:
-    key = driver_case.token.put_key(KeyType.EC_P256, b"\x07", "private label", public=public)
-    driver_case.token.put_certificate(certificate(key), b"\x07", "another label")
+    key = driver_case.token.put_key(driver_case.kind, b"\x07", "private label", public=public)
+    driver_case.token.put_certificate(key.certificate(), b"\x07", "another label")
     (before,) = driver_case.present().contents().keys
     (after,) = driver_case.login().contents().keys
     assert before.uri == after.uri
     assert before.id == after.id
-    assert before.public_key == after.public_key == spki(key)
+    assert before.public_key == after.public_key == key.spki
 
 
 def test_ca_certificate_is_no_key(driver_case: DriverCase) -> None:
-    key = session_key("ec-p256")
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
-    leaf = x509.load_der_x509_certificate(certificate(key))
-    authority = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(leaf.not_valid_before_utc)
-        .not_valid_after(leaf.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    driver_case.token.put_certificate(authority.public_bytes(serialization.Encoding.DER), b"\x09")
+    driver_case.token.put_certificate(driver_case.provider.pair().certificate(ca=True), b"\x09")
     contents = driver_case.present().contents()
     assert contents.keys == ()
     assert len(contents.certificates) == 1
 
 
 def test_renewed_certificate_is_no_second_key(driver_case: DriverCase) -> None:
-    key = driver_case.token.put_key(KeyType.EC_P256, b"\x01", public=False)
+    key = driver_case.token.put_key(driver_case.kind, b"\x01", public=False)
     for name in ("old", "renewed"):
-        driver_case.token.put_certificate(certificate(key, name), b"\x01", name)
+        driver_case.token.put_certificate(key.certificate(name), b"\x01", name)
     (before,) = driver_case.present().contents().keys
     (after,) = driver_case.login().contents().keys
     assert before.uri == after.uri
-    driver_case.only_key().sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+    driver_case.only_key().sign(driver_case.mechanism, digest_for(driver_case.mechanism))
 
 
 def test_public_key_belongs_to_the_private_key_of_its_kind(driver_case: DriverCase) -> None:
     pairs = {}
-    for kind, label in ((KeyType.EC_P256, "one"), (KeyType.EC_P384, "two"), (KeyType.RSA_2048, "three")):
-        pairs[kind] = spki(driver_case.token.put_key(kind, b"\x01", label))
+    for kind in driver_case.provider.mechanisms:
+        pairs[kind] = driver_case.token.put_key(kind, b"\x01", f"label {kind.value}").spki
     assert {key.type: key.public_key for key in driver_case.login().contents().keys} == pairs
 
 
 def test_certificate_without_private_key_is_no_key_after_login(driver_case: DriverCase) -> None:
-    driver_case.token.put_certificate(certificate(session_key("ec-p256")), b"\x09")
+    driver_case.token.put_certificate(driver_case.provider.pair().certificate(), b"\x09")
     assert driver_case.login().contents().keys == ()
 
 
 def test_rubbish_on_the_token_does_not_hide_the_rest(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     for number, octets in enumerate((b"\x30\x80", os.urandom(500), b"\x30\x84\xff\xff\xff\xff", b"\0" * 70_000)):
         driver_case.token.put_rubbish_certificate(octets, bytes([number + 10]))
     contents = driver_case.present().contents()
@@ -171,28 +156,30 @@ def _pin() -> bytearray:
     return bytearray(b"some-pin")
 
 
-OPERATIONS: dict[str, Callable[[Token], object]] = {
-    "info": lambda token: token.info,
-    "contents": lambda token: token.contents(),
-    "key": lambda token: token.key("pkcs11:id=%01"),
-    "login": lambda token: token.login(_pin()),
-    "change_pin": lambda token: token.change_pin(_pin(), _pin()),
-    "generate_key": lambda token: token.generate_key(KeyType.EC_P256, "key", b"\x02"),
-    "import_certificate": lambda token: token.import_certificate(certificate(session_key("ec-p256")), "c", b"\x02"),
-    "import_data": lambda token: token.import_data(b"x", "label", ""),
+OPERATIONS: dict[str, Callable[[DriverCase, Token], object]] = {
+    "info": lambda case, token: token.info,
+    "contents": lambda case, token: token.contents(),
+    "key": lambda case, token: token.key(f"{case.driver.info.driver}:type=private"),
+    "login": lambda case, token: token.login(_pin()),
+    "change_pin": lambda case, token: token.change_pin(_pin(), _pin()),
+    "generate_key": lambda case, token: token.generate_key(case.kind, "key", b"\x02"),
+    "import_certificate": lambda case, token: token.import_certificate(case.provider.pair().certificate(), "c", b"\2"),
+    "import_data": lambda case, token: token.import_data(b"x", "label", ""),
 }
 
 
 @pytest.mark.parametrize("logged_in", [False, True])
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_removed_token(driver_case: DriverCase, operation: Callable[[Token], object], logged_in: bool) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+def test_removed_token(
+    driver_case: DriverCase, operation: Callable[[DriverCase, Token], object], logged_in: bool
+) -> None:
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     token = driver_case.login() if logged_in else driver_case.present()
     token.contents()
     driver_case.token.remove()
     for _ in range(2):
         with pytest.raises((TokenRemoved, TokenNotFound)):
-            operation(token)
+            operation(driver_case, token)
     assert driver_case.labels() == []
 
 
@@ -207,15 +194,15 @@ def test_logout_of_a_removed_token_leaves_nobody_logged_in(driver_case: DriverCa
 
 
 def test_token_removed_between_two_signatures(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     driver_case.login()
     key = driver_case.only_key()
-    digest = digest_for(Mechanism.ECDSA_SHA256)
-    key.sign(Mechanism.ECDSA_SHA256, digest)
+    digest = digest_for(driver_case.mechanism)
+    key.sign(driver_case.mechanism, digest)
     driver_case.token.remove()
     for _ in range(2):
         with pytest.raises(TokenRemoved):
-            key.sign(Mechanism.ECDSA_SHA256, digest)
+            key.sign(driver_case.mechanism, digest)
 
 
 def test_every_error_crosses_the_wire(driver_case: DriverCase) -> None:
@@ -227,11 +214,11 @@ def test_every_error_crosses_the_wire(driver_case: DriverCase) -> None:
 
 
 def test_module_can_be_opened_again_after_closing(driver_case: DriverCase) -> None:
-    driver_case.token.put_key(KeyType.EC_P256, b"\x01")
+    driver_case.token.put_key(driver_case.kind, b"\x01")
     driver_case.login()
     driver_case.driver.close()
     driver_case.driver = driver_case.provider.open()
     token = driver_case.present()
     assert not token.info.logged_in
     driver_case.login()
-    driver_case.only_key().sign(Mechanism.ECDSA_SHA256, digest_for(Mechanism.ECDSA_SHA256))
+    driver_case.only_key().sign(driver_case.mechanism, digest_for(driver_case.mechanism))

@@ -24,13 +24,13 @@ from sealdrivers.contract import (
 from sealdrivers.errors import DriverError, KeyNotFound, TokenNotFound
 from sealdrivers.host.protocol import wipe
 from sealdrivers.host.supervisor import ModuleSpec, ModuleSupervisor, Timeouts
-from sealdrivers.uri import Pkcs11Uri
+from sealdrivers.uri import parse_uri
 
 __all__ = ["HostedTokens", "ModuleSpec", "Timeouts"]
 
 log = logging.getLogger(__name__)
 
-LISTING_PATIENCE = 5.0
+LISTING_PATIENCE = 2.0
 """Seconds a module may hold up a listing of all; then what it last showed is used, while it goes on answering."""
 
 MAX_KEY_ROUTES = 4096
@@ -47,12 +47,15 @@ class _Module:
         self._slow: asyncio.Task[None] | None = None
 
     async def list(self) -> tuple[TokenInfo, ...]:
-        """Return the module's tokens; none if it fails, the last known ones if it is slow."""
-        listing = self._slow
-        if listing is None or listing.done():
-            listing = asyncio.create_task(self._list())
-            self._running.add(listing)
-            listing.add_done_callback(self._running.discard)
+        """Return the module's tokens; none if it fails, the last known ones if it is slow.
+
+        Patience is had once: while an answer is overdue, nobody else waits for it.
+        """
+        if self._slow is not None and not self._slow.done():
+            return self.listed
+        listing = asyncio.create_task(self._list())
+        self._running.add(listing)
+        listing.add_done_callback(self._running.discard)
         done, _ = await asyncio.wait((listing,), timeout=LISTING_PATIENCE)
         self._slow = None if done else listing
         return self.listed
@@ -138,6 +141,10 @@ class HostedTokens:
         """Lock the token on every worker; a token that is gone is locked."""
         await asyncio.gather(*(module.supervisor.logout(token_uri) for module in self._modules))
 
+    def logged_in(self, token_uri: str) -> bool:
+        """Say whether a worker is logged in to the token. None is after it died, or found the login gone."""
+        return any(module.supervisor.logged_in(token_uri) for module in self._modules)
+
     async def sign(self, key_uri: str, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes:
         """Sign a digest on the device. Wipes ``pin``.
 
@@ -189,7 +196,7 @@ class HostedTokens:
 
     async def _token_of(self, key_uri: str) -> str:
         """Return the URI of the one present token that a key's URI means."""
-        wanted = Pkcs11Uri.parse(key_uri)
+        wanted = parse_uri(key_uri)
         tokens = [token for token in self._present.values() if wanted.matches_token(token)]
         if not tokens:
             tokens = [token for token in await self.tokens() if wanted.matches_token(token)]

@@ -181,6 +181,10 @@ class ModuleSupervisor:
                             pinned=True,
                         )
 
+    def logged_in(self, token_uri: str) -> bool:
+        """Say whether a worker is logged in to the token, as far as is known without asking it."""
+        return any(token_uri in worker.logged_in for worker in self._alive())
+
     async def change_pin(self, token_uri: str, old: bytearray, new: bytearray) -> None:
         """Change the user PIN."""
         async with self._login:

@@ -43,7 +43,7 @@ from sealdrivers.host.protocol import (
 
 __all__ = ["Worker", "main"]
 
-DRIVERS = {"pkcs11": "sealdrivers.pkcs11.driver"}
+DRIVERS = {"pkcs11": "sealdrivers.pkcs11.driver", "skf": "sealdrivers.skf.driver"}
 """Kind of driver, and the module whose ``open_driver(path)`` loads one."""
 
 CLOSE_SECONDS = 3
