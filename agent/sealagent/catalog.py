@@ -44,6 +44,10 @@ _LIMIT = (
     "请拆分后重试，或请管理员调高相应限额。",
 )
 _DAMAGED = ("Get the file again from where it came from.", "请向来源方重新获取该文件。")
+_PLACE = (
+    "Choose a page the document has, and a place on it: `--at PAGE,X,Y`, millimetres from the top left corner.",
+    "请选择文档中存在的页及页内位置：--at 页,X,Y，单位毫米，自左上角起。",
+)
 _REQUEST = ("Correct the named field; GET /v1/openapi.json describes the request.", "请按接口文档更正所述字段。")
 _RECORD = (
     "Free space where the record is kept, then try again; nothing was released.",
@@ -160,6 +164,21 @@ CATALOG: dict[str, Problem] = {
         "代理应答异常",
         "Check what listens at the socket.",
         "请检查套接字上的程序。",
+    ),
+    "agent_stopping": Problem(
+        503,
+        "The agent is being stopped",
+        "代理正在停止",
+        "Try again once it runs; nothing was signed.",
+        "请在代理重新运行后重试；未产生签名。",
+        Exit.UNREACHABLE,
+    ),
+    "too_many_connections": Problem(
+        503,
+        "Too many connections to the agent",
+        "与代理的连接过多",
+        "Close one and try again.",
+        "请关闭部分连接后重试。",
     ),
     "caller_unknown": Problem(
         403,
@@ -312,8 +331,8 @@ CATALOG: dict[str, Problem] = {
         422,
         "The key cannot do this",
         "密钥不支持该算法",
-        "`sealagent key list` shows what each key can do.",
-        "可运行 sealagent key list 查看。",
+        "Choose another key or type; `sealagent key list --json` shows what each key can do.",
+        "请改用其他密钥或类型；可运行 sealagent key list --json 查看。",
     ),
     "token_full": Problem(
         507, "The token has no room left", "钥匙空间已满", "Delete unused objects.", "请删除无用对象。"
@@ -354,6 +373,14 @@ CATALOG: dict[str, Problem] = {
         "Plug in the key whose certificate the seal lists; after a renewed certificate the seal must be re-made.",
         "请插入印章所列证书的钥匙；证书更新后须重新制作印章。",
         Exit.NO_TOKEN,
+    ),
+    "seal_outdated": Problem(
+        409,
+        "The certificate was renewed, but not the seal",
+        "证书已更新，印章未更新",
+        "Have the seal's maker re-make it for the new certificate.",
+        "请联系印章制作单位按新证书重新制作印章。",
+        Exit.REFUSED,
     ),
     "seal_not_valid": Problem(
         403,
@@ -446,10 +473,17 @@ CATALOG: dict[str, Problem] = {
         "请在生成完整性清单之前签章。",
         Exit.REFUSED,
     ),
-    "page_not_found": _bad_input("The document has no such page", "没有该页", _REQUEST),
-    "page_position": _bad_input("The seal would lie outside the page", "印章超出页面范围", _REQUEST),
-    "placement_invalid": _bad_input("The seal cannot be placed so", "盖章位置无效", _REQUEST),
-    "riding_pages": _bad_input("The riding seal does not fit these pages", "骑缝章与所选页面不符", _REQUEST),
+    "page_not_found": _bad_input("The document has no such page", "没有该页", _PLACE),
+    "page_position": _bad_input("The seal would lie outside the page", "印章超出页面范围", _PLACE),
+    "placement_invalid": _bad_input("The seal cannot be placed so", "盖章位置无效", _PLACE),
+    "riding_pages": _bad_input(
+        "The riding seal does not fit these pages",
+        "骑缝章与所选页面不符",
+        (
+            "A riding seal needs two pages or more; use `--at PAGE,X,Y` instead.",
+            "骑缝章至少需要两页；请改用 --at 页,X,Y。",
+        ),
+    ),
     "spool_full": Problem(507, "There is no room for the document", "没有空间暂存文件", *_STATE),
     # Certificates and algorithms
     "certificate_invalid": _bad_input("The certificate is malformed", "证书格式错误", _DAMAGED),
@@ -459,10 +493,10 @@ CATALOG: dict[str, Problem] = {
     "record_failed": Problem(507, "The record cannot be written", "无法写入记录", *_RECORD),
     "record_in_use": Problem(
         409,
-        "Another process writes this record",
-        "记录正被其他进程使用",
-        "Stop the other daemon first.",
-        "请先停止另一守护进程。",
+        "Another agent writes this record",
+        "记录正被另一代理使用",
+        "An agent is already running with this state directory: use it, or stop it first.",
+        "已有代理在使用该状态目录：请直接使用，或先停止它。",
     ),
     "record_damaged": Problem(
         500,
@@ -495,7 +529,14 @@ CATALOG: dict[str, Problem] = {
         "Check it: `sealagent record verify`.",
         "请核验该记录。",
     ),
-    "checkpoint_invalid": _bad_input("The checkpoint is malformed", "检查点格式错误", _REQUEST),
+    "checkpoint_invalid": _bad_input(
+        "The checkpoint is malformed",
+        "检查点格式错误",
+        (
+            "Give the three lines that `sealagent record checkpoint` printed.",
+            "请提供 sealagent record checkpoint 输出的三行内容。",
+        ),
+    ),
     "record_not_found": Problem(
         404, "There is no such record", "没有该条记录", "See `sealagent record list`.", "请查看记录列表。"
     ),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from sealagent.errors import SealAgentError
 
 __all__ = ["Event", "EventHub", "Publish"]
 
@@ -35,11 +38,7 @@ class EventHub:
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[Event | None]] = set()
-
-    @property
-    def full(self) -> bool:
-        """Whether no further listener is accepted."""
-        return len(self._queues) >= MAX_LISTENERS
+        self._closed = False
 
     def publish(self, event: Event) -> None:
         """Queue the event for all listeners; call it from the event loop's thread."""
@@ -51,18 +50,24 @@ class EventHub:
                 queue.put_nowait(Event("lost"))
             queue.put_nowait(event)
 
-    async def listen(self) -> AsyncGenerator[Event, None]:
-        """Yield events from now on until :meth:`close`."""
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[asyncio.Queue[Event | None]]:
+        """Give a queue of the events from now on; None in it is the last.
+
+        :raises SealAgentError: ``too_many_listeners``.
+        """
+        if self._closed or len(self._queues) >= MAX_LISTENERS:
+            raise SealAgentError("too_many_listeners", f"{MAX_LISTENERS} listeners are served at once")
         queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_LENGTH)
         self._queues.add(queue)
         try:
-            while (event := await queue.get()) is not None:
-                yield event
+            yield queue
         finally:
             self._queues.discard(queue)
 
     def close(self) -> None:
-        """End every listener."""
+        """End every listener, and take no more."""
+        self._closed = True
         for queue in self._queues:
             if queue.full():
                 queue.get_nowait()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from agent_world import Daemon, World
 from ofd_samples import RawEntry, document_files, pack, raw_zip
 from sealagent.client import Agent, AgentError, at, invisible
@@ -52,6 +53,14 @@ def _peak_mib(daemon: Daemon) -> float:
     raise AssertionError("no VmHWM")
 
 
+def _judgement(agent: Agent, octets: bytes) -> str:
+    """Return the verdict on a document, or the code of the error that verifying it ends in."""
+    try:
+        return str(agent.verify_document(octets)["verdict"])
+    except AgentError as error:
+        return error.code
+
+
 def test_hostile_documents_end_in_named_errors_and_leave_nothing(world: World) -> None:
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
     daemon = world.start()
@@ -63,12 +72,7 @@ def test_hostile_documents_end_in_named_errors_and_leave_nothing(world: World) -
             with pytest.raises(AgentError) as sealing:
                 agent.seal_document(octets, seal=SEAL, placements=[invisible()])
             assert sealing.value.code in codes, (name, sealing.value)
-            try:
-                report = agent.verify_document(octets)
-            except AgentError as error:
-                assert error.code in codes, (name, error)
-            else:
-                assert report["verdict"] != "valid", name
+            assert _judgement(agent, octets) in {*codes, "invalid", "indeterminate"}, name
         assert agent.records()["size"] == 0
         assert _peak_mib(daemon) - before < 64
     assert list((daemon.state / "spool").iterdir()) == []

@@ -120,3 +120,31 @@ def test_malformed_keys_are_refused(key: str) -> None:
 def test_fingerprints_keep_parts_apart() -> None:
     assert fingerprint(b"ab", b"c") != fingerprint(b"a", b"bc")
     assert fingerprint(b"ab") == fingerprint(b"ab")
+
+
+def test_what_still_runs_is_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "MAX_KEPT", 4)
+
+    async def scene() -> None:
+        cache = IdempotencyCache()
+        prompt = asyncio.Event()
+        signed: list[int] = []
+
+        async def wait_for_the_holder() -> Answer:
+            signed.append(1)
+            await prompt.wait()
+            return Answer(b"signed", "text/plain")
+
+        first = asyncio.create_task(cache.run(1, "slow", b"r", wait_for_the_holder))
+        await asyncio.sleep(0)
+        for number in range(20):
+            await cache.run(1, f"k{number}", b"r", _counting()[1])
+        second = asyncio.create_task(cache.run(1, "slow", b"r", wait_for_the_holder))
+        await asyncio.sleep(0)
+        prompt.set()
+        assert await first is await second
+        assert len(signed) == 1
+        assert len(cache._kept) <= 5
+        assert cache._octets == sum(kept.answer.size for kept in cache._kept.values() if kept.answer)
+
+    asyncio.run(scene())

@@ -85,3 +85,35 @@ def test_the_environment_overrides_files(tmp_path: Path, monkeypatch: pytest.Mon
     file.write_text("state_dir = '/from/file'\n")
     monkeypatch.setenv("SEALAGENT_STATE_DIR", "/from/environment")
     assert load_settings([file]).state_dir == Path("/from/environment")
+
+
+def test_paths_are_expanded_and_relative_ones_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RUNTIME", "/run/user/1")
+    file = tmp_path / "agent.toml"
+    file.write_text("socket = '$RUNTIME/a.sock'\n[[modules]]\npath = '~/lib/p11.so'\n[trust]\npaths = ['~/roots']\n")
+    settings = load_settings([file])
+    assert settings.socket == Path("/run/user/1/a.sock")
+    assert settings.modules[0].path == tmp_path / "lib" / "p11.so"
+    assert settings.trust.paths == (tmp_path / "roots",)
+    for text in (
+        "state_dir = 'state'",
+        "socket = '$NOWHERE/a.sock'",
+        "[pin]\nfile = './pin'",
+        "state_dir = '~nobody-at-all/x'",
+    ):
+        file.write_text(text)
+        with pytest.raises(SealAgentError) as wrong:
+            load_settings([file])
+        assert wrong.value.code == "config_invalid"
+
+
+def test_a_module_named_twice_is_refused_also_through_a_link(tmp_path: Path) -> None:
+    module, link = tmp_path / "a.so", tmp_path / "b.so"
+    module.touch()
+    link.symlink_to(module)
+    file = tmp_path / "agent.toml"
+    for other in (module, link, tmp_path / "x" / ".." / "a.so"):
+        file.write_text(f"[[modules]]\npath = '{module}'\n[[modules]]\npath = '{other}'\nworkers = 4\n")
+        with pytest.raises(SealAgentError, match="named twice"):
+            load_settings([file])

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from sealagent.api.idempotency import Answer, IdempotencyCache, fingerprint
 from sealagent.api.messages import AtPositionIn, InvisibleIn, ReportOut, RidingIn, SealDocumentIn, VerifyIn
-from sealagent.api.routing import CALLER, Route, json_response, parse_json, services
+from sealagent.api.routing import CALLER, Route, json_response, parse_json, services, write_in_time
 from sealagent.api.services import Services
 from sealagent.documents.ofd.seal import AtPosition, Invisible, Placement, Riding
 from sealagent.documents.verify import verify_document
@@ -139,7 +139,7 @@ async def answer_with(request: web.Request, answer: Answer) -> web.StreamRespons
         response.content_length = length
         await response.prepare(request)
         while chunk := await asyncio.to_thread(file.read, CHUNK):
-            await response.write(chunk)
+            await write_in_time(request, response, chunk)
         await response.write_eof()
     return response
 
@@ -190,7 +190,10 @@ async def check_document(request: web.Request) -> web.StreamResponse:
         if asked.at is not None:
             if asked.at.tzinfo is None:
                 raise FormatError("request_invalid", "at: give the time with its zone, e.g. 2026-01-31T12:00:00Z")
-            policy = replace(policy, now=asked.at.astimezone(UTC))
+            try:
+                policy = replace(policy, now=asked.at.astimezone(UTC))
+            except OverflowError:
+                raise FormatError("request_invalid", "at: the time lies beyond the calendar") from None
         if asked.strict is not None:
             policy = replace(policy, strict=asked.strict)
         report = await asyncio.to_thread(verify_document, document, asked.name, policy, parts.limits.documents)
@@ -209,7 +212,15 @@ ROUTES = (
         SealDocumentIn,
         document=True,
         changes=True,
-        errors=(*_DOCUMENT_ERRORS, "seal_not_found", "seal_not_valid", "ofd_closed", "pin_incorrect", "record_failed"),
+        errors=(
+            *_DOCUMENT_ERRORS,
+            "seal_not_found",
+            "seal_not_valid",
+            "seal_outdated",
+            "ofd_closed",
+            "pin_incorrect",
+            "record_failed",
+        ),
     ),
     Route(
         "POST",

@@ -32,6 +32,11 @@ class Answer:
     file: BinaryIO | None = None
     """The body when it is too large to keep in memory, at its beginning; whoever sends it closes it."""
 
+    @property
+    def size(self) -> int:
+        """Octets it takes in memory, about."""
+        return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
+
 
 def fingerprint(*parts: bytes) -> bytes:
     """Return a digest that stands for a request (its length-prefixed parts)."""
@@ -87,8 +92,9 @@ class IdempotencyCache:
         kept.running = None
         if answer.file is None:
             kept.answer = answer
-            self._octets += len(answer.body)
-        self._shrink()
+            self._octets += answer.size
+        if len(self._kept) > MAX_KEPT or self._octets > MAX_KEPT_OCTETS:
+            self._shrink()
         return answer
 
     @staticmethod
@@ -104,12 +110,17 @@ class IdempotencyCache:
         return kept.answer
 
     def _shrink(self) -> None:
-        while len(self._kept) > MAX_KEPT:
-            _, old = self._kept.popitem(last=False)
-            self._octets -= len(old.answer.body) if old.answer else 0
-        for kept in self._kept.values():
+        """Forget the oldest that are done; what runs stays known, or its retry would sign again."""
+        done = [(name, kept) for name, kept in self._kept.items() if kept.running is None]
+        for name, kept in done[: max(0, len(self._kept) - MAX_KEPT)]:
+            del self._kept[name]
+            self._drop(kept)
+        for _, kept in done:
             if self._octets <= MAX_KEPT_OCTETS:
                 break
-            if kept.answer is not None:
-                self._octets -= len(kept.answer.body)
-                kept.answer = None
+            self._drop(kept)
+
+    def _drop(self, kept: _Kept) -> None:
+        if kept.answer is not None:
+            self._octets -= kept.answer.size
+            kept.answer = None

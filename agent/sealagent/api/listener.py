@@ -13,6 +13,8 @@ from typing import cast
 
 from aiohttp import web
 
+from sealagent.api.problems import PROBLEM_MEDIA_TYPE, problem_octets
+from sealagent.api.routing import RUNNING
 from sealagent.errors import SealAgentError
 
 __all__ = ["UnixListener"]
@@ -20,8 +22,12 @@ __all__ = ["UnixListener"]
 BACKLOG = 128
 KEEP_ALIVE_SECONDS = 75.0
 """An idle connection is closed after this."""
-SHUTDOWN_SECONDS = 10.0
+FINISH_SECONDS = 6.0
 """Requests under way may finish for this long when the daemon stops."""
+SETTLE_SECONDS = 2.0
+"""A request that is stopped then has this long to put its outcome on record."""
+CLOSE_SECONDS = 0.5
+"""Connections of requests that are over may take this long to close."""
 
 
 class _Refuse(asyncio.Protocol):
@@ -29,7 +35,9 @@ class _Refuse(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         writing = cast(asyncio.WriteTransport, transport)  # uvloop's transports are not of asyncio's classes
-        writing.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        _, body = problem_octets(SealAgentError("too_many_connections", "the agent serves no more at once"))
+        head = f"Connection: close\r\nContent-Type: {PROBLEM_MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writing.write(b"HTTP/1.1 503 Service Unavailable\r\n" + head.encode() + body)
         writing.close()
 
 
@@ -43,14 +51,17 @@ class UnixListener:
     def __init__(
         self, app: web.Application, path: Path, *, connections: int, inherited: socket.socket | None = None
     ) -> None:
+        self._app = app
         self._path = path
         self._connections = connections
         self._inherited = inherited
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=SHUTDOWN_SECONDS
+            app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=CLOSE_SECONDS
         )
         self._server: asyncio.Server | None = None
         self._lock = -1
+        self._bound = False
+        """Whether what lies at the path is ours."""
 
     async def start(self) -> None:
         """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
@@ -68,9 +79,18 @@ class UnixListener:
         """Stop listening, let requests under way finish, remove the socket."""
         if self._server is not None:
             self._server.close()
+        running = self._app[RUNNING]
+        if running:
+            await asyncio.wait([*running], timeout=FINISH_SECONDS)
+        if running:
+            for task in running:
+                task.cancel()
+            await asyncio.wait([*running], timeout=SETTLE_SECONDS)
         await self._runner.cleanup()
-        if self._lock >= 0:
+        if self._bound:
             self._path.unlink(missing_ok=True)
+            self._bound = False
+        if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
@@ -87,6 +107,7 @@ class UnixListener:
             try:
                 # Nobody else gets into the directory, so the moment between bind and chmod is no gap.
                 listening.bind(str(self._path))
+                self._bound = True
                 self._path.chmod(0o600)
             except BaseException:
                 listening.close()
@@ -112,6 +133,6 @@ def _take_lock(path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise SealAgentError("daemon_running", f"another agent listens at {path.with_suffix('.sock')}") from error
+            raise SealAgentError("daemon_running", f"another agent holds {path}") from error
         raise
     return descriptor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +12,9 @@ from sealagent.catalog import problem
 from sealagent.errors import SealAgentError
 from sealdrivers.errors import DriverError
 
-__all__ = ["problem_body", "problem_response"]
+__all__ = ["PROBLEM_MEDIA_TYPE", "problem_body", "problem_octets", "problem_response"]
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 def problem_body(code: str, detail: str, facts: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -33,12 +36,15 @@ def problem_body(code: str, detail: str, facts: dict[str, Any] | None = None) ->
     }
 
 
-def problem_response(error: SealAgentError | DriverError) -> web.Response:
-    """Return the response for an error."""
+def problem_octets(error: SealAgentError | DriverError) -> tuple[int, bytes]:
+    """Return HTTP status and JSON octets of an error."""
     facts = error.facts if isinstance(error, SealAgentError) else error.facts()
     body = problem_body(error.code, error.message, facts)
-    return web.Response(
-        status=body["status"],
-        body=json.dumps(body, ensure_ascii=False, default=str).encode(),
-        content_type="application/problem+json",
-    )
+    # A path on a file system or in a URL need not be UTF-8.
+    return body["status"], json.dumps(body, ensure_ascii=False, default=str).encode(errors="backslashreplace")
+
+
+def problem_response(error: SealAgentError | DriverError, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return the response for an error."""
+    status, octets = problem_octets(error)
+    return web.Response(status=status, body=octets, content_type=PROBLEM_MEDIA_TYPE, headers=headers)

@@ -16,7 +16,7 @@ from sealagent import __version__
 from sealagent.api import messages as m
 from sealagent.api.documents import IDEMPOTENCY, answer_with, spool
 from sealagent.api.idempotency import Answer, fingerprint
-from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
+from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services, write_in_time
 from sealagent.api.services import Services
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
 from sealagent.pki.certificates import Certificate, load_certificates
@@ -26,7 +26,7 @@ from sealagent.records.tree import Head, leaf_hash
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import parse_seal
 from sealagent.signing.administration import administered
-from sealagent.signing.inventory import AvailableKey, AvailableSeal
+from sealagent.signing.inventory import AvailableKey, AvailableSeal, is_key_of
 from sealagent.signing.line import Receipt
 from sealagent.signing.mechanisms import algorithm_of, certified_choice
 from sealagent.signing.unlock import Occasion
@@ -216,9 +216,10 @@ async def generate_key(request: web.Request) -> web.StreamResponse:
 
     async def work() -> Answer:
         object_id = bytes.fromhex(asked.id) if asked.id else secrets.token_bytes(16)
-        async with administered(parts.ledger, caller, "generate_key", token=token.uri, type=asked.type.value) as facts:
-            await parts.unlocker.ensure(token, Occasion(caller))
-            info = await parts.tokens.generate_key(token.uri, asked.type, asked.label, object_id)
+        named = {"type": asked.type.value, "label": asked.label, "object_id": object_id.hex()}
+        async with administered(parts.ledger, caller, "generate_key", token=token.uri, **named) as facts:
+            async with parts.unlocker.unlocked(token, Occasion(caller)):
+                info = await parts.tokens.generate_key(token.uri, asked.type, asked.label, object_id)
             facts["key"] = info.uri
         parts.inventory.invalidate()
         return json_answer(_key(AvailableKey(info, token, None)), status=201)
@@ -255,14 +256,16 @@ async def import_certificate(request: web.Request) -> web.StreamResponse:
     asked, octets = await read_json(request, m.ImportCertificateIn)
     key = await parts.inventory.key(request.match_info["key"])
     certificate = _only_certificate(asked.certificate)
-    if key.info.public_key is not None and certificate.spki != key.info.public_key:
+    if not is_key_of(certificate, key.info):
         raise SealAgentError("certificate_mismatch", "the certificate's public key is not the key's")
 
     async def work() -> Answer:
         label = asked.label or key.info.label
         named = {"serial": certificate.serial, "sha256": certificate.sha256}
-        async with administered(parts.ledger, caller, "import_certificate", key=key.info.uri, certificate=named):
-            await parts.unlocker.ensure(key.token, Occasion(caller))
+        async with (
+            administered(parts.ledger, caller, "import_certificate", key=key.info.uri, certificate=named),
+            parts.unlocker.unlocked(key.token, Occasion(caller)),
+        ):
             await parts.tokens.import_certificate(key.token.uri, certificate.der, label, key.info.object_id)
         parts.inventory.invalidate()
         return json_answer(_key(AvailableKey(key.info, key.token, certificate)))
@@ -343,8 +346,8 @@ async def import_seal(request: web.Request) -> web.StreamResponse:
             if token is None:
                 await asyncio.to_thread(parts.store.add, asked.seal)
             else:
-                await parts.unlocker.ensure(token, Occasion(caller, seal=parsed.name))
-                await parts.tokens.import_data(token.uri, asked.seal, parsed.es_id, SEAL_APPLICATION)
+                async with parts.unlocker.unlocked(token, Occasion(caller, seal=parsed.name)):
+                    await parts.tokens.import_data(token.uri, asked.seal, parsed.es_id, SEAL_APPLICATION)
         parts.inventory.invalidate()
         item = await parts.inventory.seal(parsed.id)
         return json_answer(_seal(item, parts.clock()), status=201)
@@ -355,13 +358,21 @@ async def import_seal(request: web.Request) -> web.StreamResponse:
 async def remove_seal(request: web.Request) -> web.StreamResponse:
     """``DELETE /v1/seals/{seal}``: from the local store only."""
     parts = services(request)
-    item = await parts.inventory.seal(request.match_info["seal"])
-    if item.source != "store":
-        raise SealAgentError("not_supported", "a seal on a token is removed with the token's own tool")
-    async with administered(parts.ledger, request[CALLER], "remove_seal", seal=_named(item.seal)):
-        await asyncio.to_thread(parts.store.remove, item.seal.id)
-    parts.inventory.invalidate()
-    return json_response(_seal(item, parts.clock()))
+
+    async def work() -> Answer:
+        item = await parts.inventory.seal(request.match_info["seal"])
+        async with administered(parts.ledger, request[CALLER], "remove_seal", seal=_named(item.seal)):
+            try:
+                await asyncio.to_thread(parts.store.remove, item.seal.id)
+            except SealAgentError as error:
+                if error.code != "seal_not_found":
+                    raise
+                message = "it is on a token only, from which the token's own tool removes it"
+                raise SealAgentError("not_supported", message) from error
+        parts.inventory.invalidate()
+        return json_answer(_seal(item, parts.clock()))
+
+    return await _once(request, b"", work)
 
 
 async def sign_with_seal(request: web.Request) -> web.StreamResponse:
@@ -425,30 +436,21 @@ async def export_record(request: web.Request) -> web.StreamResponse:
 
 async def stream_events(request: web.Request) -> web.StreamResponse:
     """``GET /v1/events``: server-sent events."""
-    hub = services(request).events
-    if hub.full:
-        raise SealAgentError("too_many_listeners", "too many listeners")
-    response = web.StreamResponse(headers={"Cache-Control": "no-store"})
-    response.content_type = "text/event-stream"
-    await response.prepare(request)
-    stream = hub.listen()
-    waiting = asyncio.ensure_future(anext(stream))
-    try:
+    with services(request).events.listening() as queue:
+        response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
         while True:
-            done, _ = await asyncio.wait({waiting}, timeout=KEEP_ALIVE_SECONDS)
-            if not done:
-                await response.write(b": alive\n\n")
-                continue
             try:
-                event = waiting.result()
-            except StopAsyncIteration:
-                break
-            await response.write(f"event: {event.name}\ndata: {json.dumps(event.data)}\n\n".encode())
-            waiting = asyncio.ensure_future(anext(stream))
-    finally:
-        waiting.cancel()
-        await stream.aclose()
-    return response
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    event = await queue.get()
+            except TimeoutError:
+                await write_in_time(request, response, b": alive\n\n")
+                continue
+            if event is None:
+                return response
+            text = f"event: {event.name}\ndata: {json.dumps(event.data)}\n\n"
+            await write_in_time(request, response, text.encode())
 
 
 ROUTES = (
@@ -545,7 +547,14 @@ ROUTES = (
         m.SealDigestOut,
         m.SealDigestIn,
         changes=True,
-        errors=("seal_not_found", "seal_not_valid", "raw_digest_not_allowed", "pin_incorrect", "record_failed"),
+        errors=(
+            "seal_not_found",
+            "seal_not_valid",
+            "seal_outdated",
+            "raw_digest_not_allowed",
+            "pin_incorrect",
+            "record_failed",
+        ),
     ),
     Route(
         "GET",

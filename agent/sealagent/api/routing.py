@@ -16,14 +16,14 @@ from sealagent.api.services import SERVICES, Services
 from sealagent.callers.peer import Caller
 from sealagent.errors import FormatError, LimitExceeded
 
-__all__ = ["CALLER", "Route", "json_answer", "json_response", "read_json", "services"]
+__all__ = ["CALLER", "RUNNING", "Route", "json_answer", "json_response", "read_json", "services", "write_in_time"]
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
-M = TypeVar("M", bound=BaseModel)
+RUNNING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("running", set)
+"""The tasks that answer a request at this moment."""
 
-MAX_JSON_DEPTH = 32
-"""Nesting of a JSON body."""
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +57,12 @@ def parse_json(octets: bytes, model: type[M]) -> M:
 
     :raises FormatError: ``request_invalid``, naming the first wrong field; values are not repeated.
     """
-    # Counting openers bounds the nesting before any parser recurses; brackets within strings only make it stricter.
-    if octets.count(b"[") + octets.count(b"{") > MAX_JSON_DEPTH and _depth(octets) > MAX_JSON_DEPTH:
-        raise FormatError("request_invalid", f"JSON is nested deeper than {MAX_JSON_DEPTH}")
     try:
         return model.model_validate_json(octets)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
         raise FormatError("request_invalid", f"{where}: {first['msg']}", field=where) from None
-
-
-def _depth(octets: bytes) -> int:
-    depth = deepest = 0
-    inside = escaped = False
-    for octet in octets:
-        if inside:
-            if escaped:
-                escaped = False
-            elif octet == 0x5C:
-                escaped = True
-            elif octet == 0x22:
-                inside = False
-        elif octet == 0x22:
-            inside = True
-        elif octet in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif octet in b"]}":
-            depth -= 1
-    return deepest
 
 
 async def read_json(request: web.Request, model: type[M]) -> tuple[M, bytes]:
@@ -106,6 +82,17 @@ async def read_json(request: web.Request, model: type[M]) -> tuple[M, bytes]:
     except TimeoutError:
         raise LimitExceeded("body_timeout", f"the body took longer than {limits.body_seconds} s") from None
     return parse_json(octets, model), octets
+
+
+async def write_in_time(request: web.Request, response: web.StreamResponse, octets: bytes) -> None:
+    """Write a piece of a streamed answer. :raises ConnectionResetError: the client does not read; it is cut off."""
+    try:
+        async with asyncio.timeout(services(request).limits.body_seconds):
+            await response.write(octets)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client does not read its answer") from None
 
 
 def json_answer(value: dict[str, Any], status: int = 200) -> Answer:

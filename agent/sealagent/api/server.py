@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from aiohttp import web
 from sealagent.api import documents, openapi, resources
 from sealagent.api.idempotency import IdempotencyCache
 from sealagent.api.problems import problem_response
-from sealagent.api.routing import CALLER, Route, json_response
+from sealagent.api.routing import CALLER, RUNNING, Route, json_response
 from sealagent.api.services import SERVICES, Services
 from sealagent.callers.peer import Caller, peer_of, require_uid
 from sealagent.errors import SealAgentError
@@ -60,25 +61,33 @@ def _caller(request: web.Request, owner_uid: int) -> Caller:
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Identify the caller first; turn every error into problem details."""
+    task = asyncio.current_task()
+    assert task is not None
+    running = request.app[RUNNING]
+    running.add(task)
     try:
         request[CALLER] = _caller(request, request.app[SERVICES].owner_uid)
         return await handler(request)
     except (SealAgentError, DriverError) as error:
-        log.info("%s %s: %s: %s", request.method, request.path, error.code, error.message)
+        log.info("%s %s: %s: %r", request.method, request.rel_url.raw_path, error.code, error.message)
         return problem_response(error)
     except web.HTTPNotFound:
         return problem_response(SealAgentError("not_found", f"no resource {request.path[:200]!r}"))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return problem_response(SealAgentError("method_not_allowed", f"{request.path} takes {allowed}"))
+        message = f"{request.path} takes {allowed}"
+        return problem_response(SealAgentError("method_not_allowed", message), {"Allow": allowed})
     except web.HTTPException:
         raise
     except ConnectionError:
-        raise
+        log.info("%s %s: the client went away", request.method, request.rel_url.raw_path)
+        return web.Response(status=400)  # nobody reads it; raised further, aiohttp would log it as a fault
     except Exception:
         # The one place where an unforeseen fault ends: logged with its trace, answered without.
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return problem_response(SealAgentError("internal_error", "an unforeseen fault; the daemon's log has the trace"))
+    finally:
+        running.discard(task)
 
 
 def application(services: Services) -> web.Application:
@@ -86,6 +95,7 @@ def application(services: Services) -> web.Application:
     app = web.Application(middlewares=[_guard], client_max_size=services.limits.json_bytes)
     app[SERVICES] = services
     app[documents.IDEMPOTENCY] = IdempotencyCache()
+    app[RUNNING] = set()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)
     return app

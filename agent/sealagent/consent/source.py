@@ -4,7 +4,8 @@ The content is one line, the PIN of any token; or lines ``serial:PIN`` or ``labe
 label. A line with a colon is always of the second kind, so that the PIN of one token is never tried on another. The
 ending of a line (LF or CR LF) is no part of the PIN.
 
-A PIN the token called wrong is never offered to it again, until the content is another.
+A PIN the token called wrong is never offered to it again, until the content is another. The last try of a token is
+never spent from here.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class _PinSource:
         try:
             if request.purpose not in ("unlock", "change_old"):
                 raise self._refuse("a stored PIN cannot become a new one; ask with pinentry or on a terminal")
+            if request.pin.final_try or request.pin.tries_left == 1:
+                raise self._refuse("only one try is left, which nobody but the holder may spend; enter the PIN by hand")
             pin = self._find(request, content)
         finally:
             wipe(content)

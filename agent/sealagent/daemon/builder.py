@@ -23,10 +23,11 @@ from sealagent.documents.limits import Limits
 from sealagent.errors import SealAgentError
 from sealagent.events import EventHub
 from sealagent.pki.path import TrustStore
-from sealagent.records.ledger import EntryKind, Ledger
+from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
+from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.contract import TokenService
 from sealdrivers.discovery import AllowList, ModuleCandidate, find_modules
@@ -56,6 +57,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Let requests finish, log out of tokens, end workers, close the record."""
+        self.unlocker.close()
         self.services.events.close()
         await self.listener.stop()
         await self.tokens.close()
@@ -87,7 +89,9 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
             if candidate.source == "configuration":
                 refused.append(error.message)
             continue
-        specs.setdefault(str(real), ModuleSpec(path=real, driver=candidate.driver, workers=workers.get(candidate.path, 1)))
+        specs.setdefault(
+            str(real), ModuleSpec(path=real, driver=candidate.driver, workers=workers.get(candidate.path, 1))
+        )
     return list(specs.values()), refused
 
 
@@ -119,7 +123,11 @@ async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
 
 
 async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Ledger) -> Daemon:
-    interrupted = await _close_interrupted(ledger)
+    interrupted = await Recorder(ledger).settle(
+        "interrupted", "the agent ended before the outcome was recorded; nothing was released"
+    )
+    if interrupted:
+        log.warning("%d signatures were interrupted by the agent's last end; see the record", interrupted)
     events = EventHub()
     specs, refused = _modules(settings)
     timeouts = Timeouts(
@@ -197,20 +205,3 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         inherited=inherited_socket(),
     )
     return Daemon(settings, services, tokens, listener, unlocker, prompter)
-
-
-async def _close_interrupted(ledger: Ledger) -> int:
-    """Give each intent that a crash left without outcome its ``failed`` entry; return how many there were."""
-    opened = ledger.open_intents()
-    for entry in opened:
-        await ledger.append(
-            EntryKind.FAILED,
-            {
-                "intent": entry.number,
-                "reason": "interrupted",
-                "detail": "the agent ended before the outcome was recorded",
-            },
-        )
-    if opened:
-        log.warning("%d signatures were interrupted by the agent's last end; see the record", len(opened))
-    return len(opened)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 from sealagent.daemon.builder import Daemon, build
@@ -21,9 +21,12 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
+LOOK_SHARE = 4.0
+"""Times as long as a look for tokens took, nobody looks again."""
+
 
 def run(settings: Settings, ready: Callable[[], None]) -> None:
-    """Run the daemon until SIGTERM or SIGINT.
+    """Run the daemon until SIGTERM, SIGINT or SIGHUP.
 
     :param ready: called once when it listens. :raises SealAgentError: what prevents the start.
     """
@@ -31,6 +34,8 @@ def run(settings: Settings, ready: Callable[[], None]) -> None:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # Its errors are requests that are no HTTP, a trace for each; faults of ours are logged in sealagent.api.server.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_main(settings, ready))
 
@@ -46,7 +51,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _main(settings: Settings, ready: Callable[[], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
         loop.add_signal_handler(number, stop.set)
     daemon = await build(settings)
     presence = None
@@ -61,8 +66,7 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
     finally:
         if presence is not None:
             presence.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await presence
+            await asyncio.wait((presence,))
         await daemon.stop()
 
 
@@ -73,12 +77,12 @@ async def _watch(daemon: Daemon, every: float) -> None:
     """
     first = True
     while True:
+        begun = time.monotonic()
         try:
             inserted, removed = await daemon.tokens.poll()
             if first:
                 inserted, first = [], False
             for token in removed:
-                daemon.unlocker.forget(token.uri)
                 daemon.services.events.publish(Event("token_removed", {"token": token.uri, "label": token.label}))
             for token in inserted:
                 daemon.services.events.publish(Event("token_inserted", {"token": token.uri, "label": token.label}))
@@ -87,4 +91,7 @@ async def _watch(daemon: Daemon, every: float) -> None:
             await daemon.unlocker.lock_expired()
         except (DriverError, SealAgentError) as error:
             log.warning("looking for tokens: %s", error.message)
-        await asyncio.sleep(every)
+        except Exception:
+            log.exception("looking for tokens failed")  # the next look may do better; without looks no token is locked
+        # A token that is slow to answer shall have time for work between two looks.
+        await asyncio.sleep(max(every, LOOK_SHARE * (time.monotonic() - begun)))

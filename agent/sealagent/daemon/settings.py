@@ -10,9 +10,9 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sealagent import paths
 from sealagent.errors import SealAgentError
@@ -23,6 +23,21 @@ MAX_CONFIG_BYTES = 1 << 20
 """A configuration file larger than this is refused unread."""
 
 
+def _located(path: Path) -> Path:
+    """Expand ``~`` and ``$NAME``; refuse what would depend on the directory the daemon was started in."""
+    try:
+        path = Path(os.path.expandvars(path)).expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    if not path.is_absolute():
+        raise ValueError("give an absolute path; ~ and $NAME are expanded where they are known")
+    return path
+
+
+Location = Annotated[Path, AfterValidator(_located)]
+"""An absolute path, which may be written with ``~`` and environment variables."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -30,7 +45,7 @@ class _Section(BaseModel):
 class Module(_Section):
     """One driver module that may be loaded."""
 
-    path: Path
+    path: Location
     driver: Literal["pkcs11"] = "pkcs11"
     workers: int = Field(default=1, ge=1, le=16)
     """Worker processes. More than one only for network HSMs and SoftHSM: a USB key takes one caller at a time."""
@@ -41,7 +56,12 @@ class Discovery(_Section):
 
     p11_kit: bool = True
     vendor_table: bool = True
-    trusted_directories: tuple[Path, ...] = (Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib"), Path("/opt"))
+    trusted_directories: tuple[Location, ...] = (
+        Path("/usr/lib"),
+        Path("/usr/lib64"),
+        Path("/usr/local/lib"),
+        Path("/opt"),
+    )
     """Discovered modules are loaded only from below these."""
 
 
@@ -58,7 +78,7 @@ class Pin(_Section):
     """Where the PIN comes from and how long a token stays unlocked."""
 
     source: Literal["auto", "pinentry", "terminal", "file", "fd", "none"] = "auto"
-    file: Path | None = None
+    file: Location | None = None
     fd: int | None = Field(default=None, ge=0)
     pinentry: str = ""
     """Program to ask with; empty: the first pinentry found."""
@@ -70,7 +90,7 @@ class Pin(_Section):
 class Trust(_Section):
     """Which certificates vouch for makers and signers."""
 
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Location, ...] = ()
     """Files or folders of certificates (PEM or DER): trust anchors, or leaf certificates pinned by their octets."""
     strict: bool = False
     """Judge seals by the 2014/2020 rule (any maker certificate fault ends it) instead of the 2025 rule."""
@@ -113,8 +133,8 @@ class Record(_Section):
 class Settings(_Section):
     """All settings of the daemon."""
 
-    socket: Path = Field(default_factory=paths.socket_path)
-    state_dir: Path = Field(default_factory=paths.state_dir)
+    socket: Location = Field(default_factory=paths.socket_path)
+    state_dir: Location = Field(default_factory=paths.state_dir)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     presence_seconds: float = Field(default=2.0, gt=0, le=60)
     """Seconds between two looks for inserted and removed tokens."""
@@ -127,6 +147,17 @@ class Settings(_Section):
     signing: Signing = Signing()
     limits: Limits = Limits()
     record: Record = Record()
+
+    @field_validator("modules")
+    @classmethod
+    def _each_once(cls, modules: tuple[Module, ...]) -> tuple[Module, ...]:
+        named: set[str] = set()
+        for module in modules:
+            real = os.path.realpath(module.path)
+            if real in named:
+                raise ValueError(f"{module.path} is named twice")
+            named.add(real)
+        return modules
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +198,7 @@ def load_settings(files: Sequence[Path] | None = None, overrides: Mapping[str, A
         values = _merge(values, _read(file))
     for variable, key in (("SEALAGENT_SOCKET", "socket"), ("SEALAGENT_STATE_DIR", "state_dir")):
         if named := os.environ.get(variable):
-            values[key] = named
+            values[key] = os.path.abspath(named)
     values = _merge(values, overrides or {})
     try:
         return Settings.model_validate(values)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sealagent.callers.peer import Caller
-from sealagent.errors import SealAgentError
 from sealagent.records.ledger import EntryKind, Ledger
-from sealdrivers.errors import DriverError
+from sealagent.signing.recording import recordable, what_went_wrong
 
 __all__ = ["administered"]
 
@@ -25,8 +25,7 @@ async def administered(ledger: Ledger, caller: Caller, operation: str, **facts: 
     body: dict[str, Any] = {"operation": operation, "caller": caller.as_json(), **facts}
     try:
         yield body
-    except (SealAgentError, DriverError) as error:
-        more = error.facts() if isinstance(error, DriverError) else {}
-        await ledger.append(EntryKind.REFUSED, {**body, "reason": error.code, "detail": error.message, **more})
+    except (Exception, asyncio.CancelledError) as error:
+        await ledger.append(EntryKind.REFUSED, recordable({**body, **what_went_wrong(error)}))
         raise
-    await ledger.append(EntryKind.ADMIN, body)
+    await ledger.append(EntryKind.ADMIN, recordable(body))

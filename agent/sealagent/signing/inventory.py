@@ -6,7 +6,8 @@ One snapshot serves every request until something changes; a request that finds 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,19 +15,23 @@ from typing import Literal
 from sealagent.clock import Clock
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.pki.certificates import Certificate
+from sealagent.pki.keys import load_public_key
 from sealagent.pki.path import TrustStore
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import parse_seal, sniff
 from sealagent.seals.store import SealStore
 from sealagent.seals.verify import Policy, judge_seal, judge_signer, lists_certificate
 from sealagent.verdict import Reason, SignatureReport, Verdict, decide
-from sealdrivers.contract import KeyInfo, TokenInfo, TokenService
+from sealdrivers.contract import KeyInfo, TokenContents, TokenInfo, TokenService
 from sealdrivers.errors import DriverError, TokenNotFound
 
-__all__ = ["AvailableKey", "AvailableSeal", "Inventory", "Snapshot"]
+__all__ = ["AvailableKey", "AvailableSeal", "Inventory", "Snapshot", "is_key_of"]
 
 JUDGED_FOR = timedelta(seconds=60)
 """How long a seal's verdict is used again; never beyond a moment at which a date in it begins or ends."""
+
+READING_PATIENCE = 4.0
+"""Seconds a token may take to show what it holds before a listing goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class AvailableSeal:
     source: Literal["token", "store"]
     key: AvailableKey | None
     """The key whose certificate the seal lists, if its token is plugged in."""
+    renewed: Certificate | None
+    """Without a key: a certificate that took the place of one that the seal lists; the seal must be re-made for it."""
     report: SignatureReport
     """The verdict on the seal itself."""
     signer_reasons: tuple[Reason, ...]
@@ -104,7 +111,11 @@ class Inventory:
         self._clock = clock
         self._strict = strict
         self._snapshot: Snapshot | None = None
+        self._changes = 0
         self._lock = asyncio.Lock()
+        self._reading: dict[str, asyncio.Future[TokenContents]] = {}
+        self._shown: dict[str, TokenContents] = {}
+        """What each token held when it was read last."""
 
     @property
     def policy(self) -> Policy:
@@ -114,15 +125,20 @@ class Inventory:
     def invalidate(self) -> None:
         """Forget the snapshot; the next request looks anew."""
         self._snapshot = None
+        self._changes += 1
 
     async def snapshot(self, *, fresh: bool = False) -> Snapshot:
         """Return what is there; ``fresh`` looks at the devices in any case."""
         if fresh:
-            self._snapshot = None
+            self.invalidate()
         async with self._lock:
-            if self._snapshot is None:
-                self._snapshot = await self._look()
-            return self._snapshot
+            if self._snapshot is not None:
+                return self._snapshot
+            before = self._changes
+            found, complete = await self._look()
+            if complete and before == self._changes:  # what changed meanwhile may be in it or not
+                self._snapshot = found
+            return found
 
     async def token(self, name: str) -> TokenInfo:
         """Return a token by id, serial or label. :raises TokenNotFound: none, or more than one, matches."""
@@ -143,6 +159,14 @@ class Inventory:
             if found := (await self.snapshot(fresh=fresh)).keys.get(key_id):
                 return found
         raise SealAgentError("key_not_found", f"no plugged-in token holds the key {key_id}")
+
+    async def always_authenticates(self, key: AvailableKey) -> bool:
+        """Say whether each signature of the key needs the PIN, which a token tells only while it is unlocked."""
+        for fresh in (False, True):
+            if key.token.logged_in or not key.token.login_required:
+                break
+            key = (await self.snapshot(fresh=fresh)).keys.get(key.info.id, key)
+        return key.info.always_authenticate
 
     async def seal(self, name: str) -> AvailableSeal:
         """Return a seal by id (or an unambiguous beginning of eight digits or more), esID or name, judged now.
@@ -166,49 +190,103 @@ class Inventory:
                 return judged
         raise SealAgentError("seal_not_found", f"no seal {name!r} on a plugged-in token or in the store")
 
-    async def _look(self) -> Snapshot:
-        tokens: dict[str, TokenInfo] = {}
+    async def _look(self) -> tuple[Snapshot, bool]:
+        """Return what is there, and whether everything was read."""
+        tokens = await self._tokens.tokens()
+        contents, faults = await self._read(tokens)
+        stored = await asyncio.to_thread(self._store.contents)
+        faults.extend(f"stored seal {name}: {wrong}; import it again" for name, wrong in stored.damaged)
+        complete = not self._reading
+        # Judging a seal takes milliseconds of mathematics; a shelf of them must not hold up the loop.
+        return await asyncio.to_thread(self._assemble, tokens, contents, stored.seals, faults), complete
+
+    async def _read(self, tokens: Sequence[TokenInfo]) -> tuple[dict[str, TokenContents], list[str]]:
+        """Read all tokens at once; one that takes long counts as it was, and nobody else waits for it meanwhile."""
+        self._collect()
+        begun = {
+            token.uri: asyncio.ensure_future(self._tokens.contents(token.uri))
+            for token in tokens
+            if token.uri not in self._reading
+        }
+        self._reading |= begun
+        if begun:
+            await asyncio.wait(begun.values(), timeout=READING_PATIENCE)
+        failed = self._collect()
+        found: dict[str, TokenContents] = {}
+        faults = []
+        for token in tokens:
+            if token.uri in self._reading:
+                faults.append(f"token {token.label} ({token.serial}): it has not answered yet; ask again")
+            if token.uri in failed:
+                faults.append(f"token {token.label} ({token.serial}): {failed[token.uri].message}")
+            elif token.uri in self._shown:
+                found[token.uri] = self._shown[token.uri]
+        self._shown = {**found}
+        return found, faults
+
+    def _collect(self) -> dict[str, DriverError]:
+        """Take over what readings have brought; return the errors of those that failed."""
+        failed: dict[str, DriverError] = {}
+        for uri in [uri for uri, reading in self._reading.items() if reading.done()]:
+            try:
+                self._shown[uri] = self._reading.pop(uri).result()
+            except DriverError as error:
+                failed[uri] = error
+        return failed
+
+    def _assemble(
+        self,
+        tokens: Iterable[TokenInfo],
+        contents: Mapping[str, TokenContents],
+        stored: Iterable[Seal],
+        faults: list[str],
+    ) -> Snapshot:
         keys: dict[str, AvailableKey] = {}
+        certified: list[AvailableKey] = []
         certificates: list[tuple[TokenInfo, Certificate]] = []
         found: list[tuple[Seal, Literal["token", "store"]]] = []
-        faults: list[str] = []
-        for token in await self._tokens.tokens():
-            tokens[token.id] = token
-            try:
-                contents = await self._tokens.contents(token.uri)
-            except DriverError as error:
-                faults.append(f"token {token.label} ({token.serial}): {error.message}")
-                continue
-            by_object_id: dict[bytes, Certificate] = {}
-            for info in contents.certificates:
+        now = self._clock()
+        for token in tokens:
+            holds = contents.get(token.uri, _NOTHING)
+            own: list[tuple[bytes, Certificate]] = []
+            for info in holds.certificates:
                 try:
-                    certificate = Certificate.from_der(info.der)
+                    own.append((info.object_id, Certificate.from_der(info.der)))
                 except FormatError as error:
                     faults.append(f"certificate {info.label!r} on token {token.label}: {error.message}")
-                    continue
-                certificates.append((token, certificate))
-                by_object_id[info.object_id] = certificate
-            for key in contents.keys:
-                keys[key.id] = AvailableKey(key, token, by_object_id.get(key.object_id))
-            for data in contents.data_objects:
+            certificates.extend((token, certificate) for _, certificate in own)
+            for key in holds.keys:
+                # A renewed certificate often stays beside the old one, under the same CKA_ID.
+                paired = [
+                    AvailableKey(key, token, certificate)
+                    for object_id, certificate in own
+                    if object_id == key.object_id and is_key_of(certificate, key)
+                ]
+                paired.sort(key=lambda pair: _usefulness(pair, now), reverse=True)
+                keys[key.id] = paired[0] if paired else AvailableKey(key, token, None)
+                certified.extend(paired)
+            for data in holds.data_objects:
                 if sniff(data.value) != "seal":
                     continue
                 try:
                     found.append((parse_seal(data.value), "token"))
                 except FormatError as error:
                     faults.append(f"seal {data.label!r} on token {token.label}: {error.message}")
-        stored = await asyncio.to_thread(self._store.contents)
-        found.extend((seal, "store") for seal in stored.seals)
-        faults.extend(f"stored seal {name}: {wrong}; import it again" for name, wrong in stored.damaged)
+        found.extend((seal, "store") for seal in stored)
         seals: dict[str, AvailableSeal] = {}
         for seal, source in found:
             if seal.id not in seals:
-                seals[seal.id] = self._available(seal, source, keys.values())
-        return Snapshot(tokens, keys, tuple(certificates), seals, tuple(faults))
+                seals[seal.id] = self._available(seal, source, certified)
+        return Snapshot({token.id: token for token in tokens}, keys, tuple(certificates), seals, tuple(faults))
 
-    def _available(self, seal: Seal, source: Literal["token", "store"], keys: Iterable[AvailableKey]) -> AvailableSeal:
-        key = next((key for key in keys if key.certificate and lists_certificate(seal, key.certificate.der)), None)
-        return self._judge(AvailableSeal(seal, source, key, _UNJUDGED, (), self._clock()))
+    def _available(
+        self, seal: Seal, source: Literal["token", "store"], certified: Sequence[AvailableKey]
+    ) -> AvailableSeal:
+        listed = [key for key in certified if key.certificate and lists_certificate(seal, key.certificate.der)]
+        now = self._clock()
+        key = max(listed, key=lambda pair: _usefulness(pair, now), default=None)
+        renewed = None if key else _renewed(seal, certified)
+        return self._judge(AvailableSeal(seal, source, key, renewed, _UNJUDGED, (), now))
 
     def _judge(self, item: AvailableSeal) -> AvailableSeal:
         policy = self.policy
@@ -223,6 +301,38 @@ class Inventory:
 
 
 _UNJUDGED = SignatureReport(id="", kind="seal", version=None, intact=None)
+
+
+_NOTHING = TokenContents((), (), ())
+
+
+def is_key_of(certificate: Certificate, key: KeyInfo) -> bool:
+    """Say whether a certificate is of this key, as far as the token shows the key's public half."""
+    if key.public_key is None or key.public_key == certificate.spki:
+        return True
+    try:
+        return load_public_key(key.public_key) == load_public_key(certificate.spki)
+    except SealAgentError:
+        return False
+
+
+def _usefulness(key: AvailableKey, now: datetime) -> tuple[bool, datetime]:
+    assert key.certificate is not None
+    return key.certificate.valid_at(now), key.certificate.not_after
+
+
+def _renewed(seal: Seal, certified: Iterable[AvailableKey]) -> Certificate | None:
+    """Return a certificate with the key or the subject of one that the seal lists (by octets: a digest shows neither).
+
+    Standards 3.4 a): the seal must then be re-made.
+    """
+    listed = []
+    for der in seal.certificates:
+        with contextlib.suppress(FormatError):
+            listed.append(Certificate.from_der(der))
+    names = {certificate.subject for certificate in listed} | {certificate.spki for certificate in listed}
+    present = (key.certificate for key in certified if key.certificate)
+    return next((each for each in present if each.subject in names or each.spki in names), None)
 
 
 def _is_named(seal: Seal, name: str) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
@@ -22,11 +22,12 @@ from sealagent.events import Event, Publish
 from sealagent.pki.digests import digest as digest_of
 from sealagent.pki.keys import PublicKey, load_public_key
 from sealagent.pki.signatures import SignatureAlgorithm, signing_digest, verify_digest
-from sealagent.records.ledger import Entry, EntryKind, Ledger
+from sealagent.records.ledger import Entry, Ledger
 from sealagent.records.tree import leaf_hash
 from sealagent.seals.build import assemble_signature, build_tbs
 from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
 from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
+from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Occasion, Unlocker
 from sealagent.verdict import Verdict
 from sealdrivers.contract import Mechanism, TokenService
@@ -122,6 +123,7 @@ class SigningLine:
         self._inventory = inventory
         self._unlocker = unlocker
         self._ledger = ledger
+        self._recorder = Recorder(ledger)
         self._clock = clock
         self._publish = publish
         self._limits = limits
@@ -154,7 +156,7 @@ class SigningLine:
             )
         except SealAgentError as error:
             if error.code in _DOCUMENT_REFUSALS:
-                await self._refused(caller, facts, error.code, error.message)
+                await self._refuse(caller, facts | _key_facts(key, mechanism), error)
             raise
         document_sm3 = prepared.document_digest.hex()
         facts["document"] |= {"sm3": document_sm3}
@@ -165,7 +167,11 @@ class SigningLine:
         def finish(signature: bytes) -> bytes:
             assert key.certificate is not None
             value = assemble_signature(tbs, key.certificate.der, algorithm.oid, signature)
-            prepared.write(value, out)
+            try:
+                prepared.write(value, out)
+                out.flush()
+            except OSError as error:
+                raise SealAgentError("spool_full", f"the sealed document cannot be kept: {error.strerror}") from error
             return value
 
         _, receipt = await self._perform(work, finish, seal=seal.seal.id, document_sm3=document_sm3)
@@ -179,16 +185,16 @@ class SigningLine:
         :param data_hash: SM3 of the original text, 32 octets. :param property_info: what it covers (GB/T 38540).
         :raises SealAgentError: ``raw_digest_not_allowed`` and every refusal of :meth:`seal_document`.
         """
+        if len(data_hash) != 32:
+            raise FormatError("digest_invalid", f"dataHash has {len(data_hash)} octets; SM3 gives 32")
         facts: dict[str, Any] = {
             "operation": "seal_digest",
             "raw_digest": True,
             "document": {"name": name, "digest": data_hash.hex()},
             "property_info": property_info,
         }
-        await self._allow_raw(caller, facts)
-        if len(data_hash) != 32:
-            raise FormatError("digest_invalid", f"dataHash has {len(data_hash)} octets; SM3 gives 32")
         seal, key = await self._resolve(caller, seal_name, facts)
+        await self._allow_raw(caller, facts | _key_facts(key, None))
         mechanism = certified_choice(key.info)
         time = self._clock().replace(microsecond=0)
         tbs = build_tbs(seal.seal.raw, seal.seal.version, time, data_hash, property_info)
@@ -209,8 +215,6 @@ class SigningLine:
 
         :raises SealAgentError: ``raw_digest_not_allowed``, ``digest_invalid``, ``key_not_found``.
         """
-        facts: dict[str, Any] = {"operation": "digest", "raw_digest": True, "document": {"name": name}}
-        await self._allow_raw(caller, facts)
         key = await self._inventory.key(key_id)
         mechanism = checked_mechanism(key.info, mechanism_name)
         for item in digests:
@@ -218,10 +222,12 @@ class SigningLine:
                 raise FormatError(
                     "digest_invalid", f"{mechanism.value} signs {mechanism.digest_length} octets, not {len(item)}"
                 )
+        facts: dict[str, Any] = {"operation": "digest", "raw_digest": True, **_key_facts(key, mechanism)}
+        await self._allow_raw(caller, facts | {"document": {"name": name}, "digests": len(digests)})
         public_key = load_public_key(key.spki)
         released = []
         for item in digests:
-            own = facts | {"document": {"name": name, "digest": item.hex()}, **_key_facts(key, mechanism)}
+            own = facts | {"document": {"name": name, "digest": item.hex()}}
             work = _Work(caller, key, public_key, mechanism, item, Occasion(caller, name), own)
             released.append(await self._perform(work))
         return released
@@ -240,22 +246,19 @@ class SigningLine:
         item = await self._inventory.seal(name)
         facts["seal"] = {"id": item.seal.id, "es_id": item.seal.es_id, "name": item.seal.name}
         if item.key is None or item.key.certificate is None:
-            message = "no plugged-in token holds a certificate that the seal lists"
-            await self._refused(caller, facts, "seal_key_absent", message)
-            raise SealAgentError("seal_key_absent", message, seal=item.seal.id)
+            await self._refuse(caller, facts, _unusable(item))
         wrong = [reason for reason in item.reasons if self._require == "valid" or reason.effect is Verdict.INVALID]
         if wrong:
-            reasons = [reason.as_json() for reason in wrong]
             message = f"the seal {item.seal.name!r} may not be used now: {wrong[0].code}"
-            await self._refused(caller, facts, "seal_not_valid", message, reasons=reasons)
-            raise SealAgentError("seal_not_valid", message, seal=item.seal.id, reasons=reasons)
+            reasons = [reason.as_json() for reason in wrong]
+            error = SealAgentError("seal_not_valid", message, seal=item.seal.id, reasons=reasons)
+            await self._refuse(caller, facts | _key_facts(item.key, None), error)
         return item, item.key
 
     async def _allow_raw(self, caller: Caller, facts: dict[str, Any]) -> None:
         if not self._allow_raw_digests:
             message = "signing digests that the agent cannot look into is switched off"
-            await self._refused(caller, facts, "raw_digest_not_allowed", message)
-            raise SealAgentError("raw_digest_not_allowed", message)
+            await self._refuse(caller, facts, SealAgentError("raw_digest_not_allowed", message))
 
     async def _perform(
         self,
@@ -275,9 +278,7 @@ class SigningLine:
                 if last:
                     raise
         fingerprint = digest_of("sha256", value).hex()
-        outcome = await self._ledger.append(
-            EntryKind.SIGNED, {"intent": intent.number, "signature_sha256": fingerprint}
-        )
+        outcome = await self._recorder.signed(intent, {"signature_sha256": fingerprint})
         receipt = Receipt(
             record=outcome.number,
             intent=intent.number,
@@ -297,7 +298,7 @@ class SigningLine:
         """Bring one intent to a verified and finished signature, or on record as failed."""
         async with AsyncExitStack() as stack:
             pin = await self._unlocked(work, stack)
-            intent = await self._ledger.append(EntryKind.INTENT, {"caller": work.caller.as_json(), **work.facts})
+            intent = await self._recorder.intent(work.caller, work.facts)
             try:
                 signature = await self._tokens.sign(work.key.info.uri, work.mechanism, work.digest, pin)
                 if not verify_digest(work.public_key, work.algorithm, signature, work.digest).ok:
@@ -309,42 +310,38 @@ class SigningLine:
             except BaseException as error:
                 # Whatever it was, a cancelled request included, the intent gets its outcome.
                 if isinstance(error, DriverError):
-                    self._unlocker.forget(work.key.token.uri)
                     self._inventory.invalidate()
-                await self._failed(work, intent, error)
+                entry = await self._recorder.failed(intent, error)
+                facts = {"reason": entry.body["reason"], "operation": work.facts["operation"]}
+                self._publish(Event("failed", {"record": entry.number, **facts}))
                 raise
             return intent, value
 
     async def _unlocked(self, work: _Work, stack: AsyncExitStack) -> bytearray | None:
         """Unlock the token; return a PIN only for a key that wants one with each signature."""
+        token = work.key.token
         try:
-            await self._unlocker.ensure(work.key.token, work.occasion)
-            if work.key.info.always_authenticate:
-                asking = self._unlocker.pin_for_signature(work.key.token, work.occasion)
-                return await stack.enter_async_context(asking)
+            await stack.enter_async_context(self._unlocker.unlocked(token, work.occasion))
+            if await self._inventory.always_authenticates(work.key):
+                return await stack.enter_async_context(self._unlocker.pin_for_signature(token, work.occasion))
         except (SealAgentError, DriverError) as error:
-            await self._refused(work.caller, work.facts, error.code, error.message, **_facts(error))
-            raise
+            await self._refuse(work.caller, work.facts, error)
         return None
 
-    async def _refused(self, caller: Caller, facts: Mapping[str, Any], code: str, message: str, **more: Any) -> None:
-        entry = await self._ledger.append(
-            EntryKind.REFUSED, {"caller": caller.as_json(), **facts, "reason": code, "detail": message, **more}
-        )
-        self._publish(Event("refused", {"record": entry.number, "reason": code}))
-
-    async def _failed(self, work: _Work, intent: Entry, error: BaseException) -> None:
-        code = error.code if isinstance(error, SealAgentError | DriverError) else "internal_error"
-        if isinstance(error, asyncio.CancelledError):
-            code = "cancelled"
-        entry = await self._ledger.append(
-            EntryKind.FAILED, {"intent": intent.number, "reason": code, "detail": str(error), **_facts(error)}
-        )
-        self._publish(Event("failed", {"record": entry.number, "reason": code, "operation": work.facts["operation"]}))
+    async def _refuse(self, caller: Caller, facts: Mapping[str, Any], error: SealAgentError | DriverError) -> NoReturn:
+        """Put a refusal on record, then raise its error."""
+        entry = await self._recorder.refused(caller, facts, error)
+        self._publish(Event("refused", {"record": entry.number, "reason": error.code}))
+        raise error
 
 
-def _facts(error: BaseException) -> dict[str, Any]:
-    return error.facts() if isinstance(error, DriverError) else {}
+def _unusable(item: AvailableSeal) -> SealAgentError:
+    """Say why no key can be used for a seal."""
+    if item.renewed is None:
+        message = "no plugged-in token holds a certificate that the seal lists"
+        return SealAgentError("seal_key_absent", message, seal=item.seal.id)
+    message = f"the certificate was renewed (serial {item.renewed.serial}); the seal must be re-made to list it"
+    return SealAgentError("seal_outdated", message, seal=item.seal.id)
 
 
 def _work(
@@ -361,10 +358,10 @@ def _work(
     return _Work(caller, key, public_key, mechanism, digest, occasion, facts | _key_facts(key, mechanism))
 
 
-def _key_facts(key: AvailableKey, mechanism: Mechanism) -> dict[str, Any]:
+def _key_facts(key: AvailableKey, mechanism: Mechanism | None) -> dict[str, Any]:
     return {
         "key": key.info.uri,
-        "mechanism": mechanism.value,
+        "mechanism": mechanism.value if mechanism else None,
         "certificate": {"serial": key.certificate.serial, "sha256": key.certificate.sha256}
         if key.certificate
         else None,

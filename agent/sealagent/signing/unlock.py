@@ -6,11 +6,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
 from sealagent.consent.prompter import PinRequest, Prompter, Purpose, ask_new_pin, report_rejected, wipe
+from sealagent.errors import SealAgentError
 from sealagent.events import Event, Publish
 from sealdrivers.contract import TokenInfo, TokenService
 from sealdrivers.errors import PinIncorrect, PinLocked, PinRejected, TokenNotFound
@@ -27,10 +28,40 @@ class Occasion:
     seal: str | None = None
 
 
-class Unlocker:
-    """Keeps which tokens are unlocked and asks for PINs, one prompt a token at a time.
+@dataclass(slots=True)
+class _Known:
+    """What is known of one token."""
 
-    The PIN itself is never kept: it goes to the device and is wiped.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the token is being unlocked: one prompt for all who wait."""
+    unlocked: float | None = None
+    """When the PIN was entered; None: not since the token was locked."""
+    used: float = 0.0
+    users: int = 0
+    """Requests that need it unlocked at this moment."""
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    wrong: bool = False
+    """The PIN entered last was wrong."""
+
+    def __post_init__(self) -> None:
+        self.unused.set()
+
+    def enter(self) -> None:
+        self.users += 1
+        self.unused.clear()
+
+    def leave(self, now: float) -> None:
+        self.users -= 1
+        self.used = now
+        if not self.users:
+            self.unused.set()
+
+
+class Unlocker:
+    """Keeps how long tokens stay unlocked and asks for PINs, one prompt a token at a time.
+
+    The PIN itself is never kept: it goes to the device and is wiped. Whether a token is logged in is the token
+    service's to know.
 
     :param idle_seconds: a token unused this long is locked; 0 asks each time.
     :param absolute_seconds: a token is locked this long after its PIN was entered, used or not.
@@ -52,115 +83,159 @@ class Unlocker:
         self._publish = publish
         self._idle = idle_seconds
         self._absolute = absolute_seconds
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._since: dict[str, float] = {}
-        self._used: dict[str, float] = {}
-        self._wrong: set[str] = set()
+        self._known: defaultdict[str, _Known] = defaultdict(_Known)
+        self._prompts: set[asyncio.Timeout] = set()
+        self._closed = False
 
     def _now(self) -> float:
         return self._clock().timestamp()
 
     def is_unlocked(self, token_uri: str) -> bool:
         """Say whether the token may be used now without asking."""
-        since = self._since.get(token_uri)
-        if since is None:
+        known = self._known.get(token_uri)
+        if known is None or known.unlocked is None or not self._tokens.logged_in(token_uri):
             return False
         now = self._now()
-        return now - self._used[token_uri] <= self._idle and now - since <= self._absolute
-
-    def forget(self, token_uri: str) -> None:
-        """Take note that the token is locked (removed, worker restarted)."""
-        self._since.pop(token_uri, None)
-        self._used.pop(token_uri, None)
+        # A clock that was set back ends it, too.
+        return 0 <= now - known.used < self._idle and 0 <= now - known.unlocked < self._absolute
 
     async def lock(self, token_uri: str) -> None:
         """Log out of the token."""
-        self.forget(token_uri)
+        self._known[token_uri].unlocked = None
         await self._tokens.logout(token_uri)
         self._publish(Event("token_locked", {"token": token_uri}))
 
     async def lock_expired(self) -> None:
-        """Log out of every token whose time is over; the daemon calls this with each look for tokens."""
-        for token_uri in [uri for uri in self._since if not self.is_unlocked(uri)]:
-            async with self._locks[token_uri]:
-                if token_uri in self._since and not self.is_unlocked(token_uri):
-                    await self.lock(token_uri)
+        """Log out of every token whose time is over and that nobody uses; called with each look for tokens."""
+        for token_uri, known in list(self._known.items()):
+            if known.unlocked is not None and not known.users and not self.is_unlocked(token_uri):
+                await self.lock(token_uri)
 
-    async def ensure(self, token: TokenInfo, occasion: Occasion) -> None:
-        """Return when the token is unlocked, asking for the PIN if need be.
+    def close(self) -> None:
+        """End every prompt, and ask no more."""
+        self._closed = True
+        for limit in self._prompts:
+            limit.reschedule(0)
+
+    @asynccontextmanager
+    async def unlocked(self, token: TokenInfo, occasion: Occasion) -> AsyncIterator[None]:
+        """Keep the token unlocked while the block runs, after asking for the PIN if need be.
+
+        Time that runs out meanwhile locks the token after the block.
 
         :raises PinIncorrect: one try was spent; the next call asks anew.
         :raises PinLocked: nothing was asked. :raises SealAgentError: the prompt was cancelled or impossible.
         """
-        if not token.login_required:
-            return
-        async with self._locks[token.uri]:
-            if self.is_unlocked(token.uri):
-                self._used[token.uri] = self._now()
-                return
-            if token.uri in self._since:
-                await self.lock(token.uri)
-            present = await self._present(token.uri)
-            if present.protected_authentication_path:
-                await self._tokens.login(present.uri, None)
-            else:
-                await self._spend(present, self._request(present, occasion, "unlock"))
-            self._since[token.uri] = self._used[token.uri] = self._now()
-            self._publish(Event("token_unlocked", {"token": token.uri}))
+        known = self._known[token.uri]
+        async with known.turn:
+            if token.login_required and not self.is_unlocked(token.uri):
+                await self._unlock(token.uri, known, occasion)
+            known.enter()
+        try:
+            yield
+        finally:
+            known.leave(self._now())
 
     @asynccontextmanager
-    async def pin_for_signature(self, token: TokenInfo, occasion: Occasion) -> AsyncIterator[bytearray]:
+    async def pin_for_signature(self, token: TokenInfo, occasion: Occasion) -> AsyncIterator[bytearray | None]:
         """Ask for the PIN for one signature of a key that always authenticates; it is wiped when the block ends.
 
-        A block that raises :class:`PinIncorrect` has spent a try, and the same stored PIN is not offered again.
+        None where it is entered on the device. A block that raises :class:`PinIncorrect` has spent a try, and the same
+        stored PIN is not offered again.
         """
-        async with self._locks[token.uri]:
-            present = await self._present(token.uri)
-            request = self._request(present, occasion, "unlock")
-            pin = await self._ask(present, request)
+        if token.protected_authentication_path:
+            yield None
+            return
+        present = await self._present(token.uri)
+        request = self._request(present, occasion, "unlock")
+        pin = bytearray()
         try:
+            async with self._asked(present, request):
+                pin = await self._prompter.ask_pin(request)
             yield pin
         except PinIncorrect:
-            self._refused(token, request)
+            self._rejected(token.uri, request)
             raise
         finally:
             wipe(pin)
 
+    async def _unlock(self, token_uri: str, known: _Known, occasion: Occasion) -> None:
+        if known.unlocked is not None:
+            await known.unused.wait()
+            await self.lock(token_uri)
+        token = await self._present(token_uri)
+        if token.protected_authentication_path:
+            await self._tokens.login(token_uri, None)
+        else:
+            request = self._request(token, occasion, "unlock")
+            pin = bytearray()
+            try:
+                async with self._asked(token, request):
+                    pin = await self._prompter.ask_pin(request)
+                await self._tokens.login(token_uri, pin)
+            except PinIncorrect:
+                self._rejected(token_uri, request)
+                raise
+            finally:
+                wipe(pin)
+            known.wrong = False
+        known.unlocked = known.used = self._now()
+        self._publish(Event("token_unlocked", {"token": token_uri}))
+
     async def change_pin(self, token: TokenInfo, occasion: Occasion) -> None:
         """Ask for the old PIN and twice for the new one, and change it on the token.
 
-        :raises PinIncorrect: the old PIN was wrong, nothing changed. :raises SealAgentError: ``pin_mismatch``.
+        :raises PinIncorrect: the old PIN was wrong, nothing changed.
+        :raises SealAgentError: ``pin_mismatch``; ``not_supported``: the token has keys of its own for that.
         """
-        async with self._locks[token.uri]:
+        known = self._known[token.uri]
+        async with known.turn:
             present = await self._present(token.uri)
+            if present.protected_authentication_path:
+                raise SealAgentError(
+                    "not_supported", "a PIN that is entered on the device is changed with its own tool"
+                )
             request = self._request(present, occasion, "change_old")
-            old = await self._ask(present, request)
-            new = bytearray()
+            old, new = bytearray(), bytearray()
             try:
-                new = await ask_new_pin(self._prompter, request)
+                async with self._asked(present, request):
+                    old = await self._prompter.ask_pin(request)
+                    new = await ask_new_pin(self._prompter, request)
                 await self._tokens.change_pin(present.uri, old, new)
             except PinIncorrect:
-                self._refused(present, request)
+                self._rejected(token.uri, request)
                 raise
             finally:
                 wipe(old)
                 wipe(new)
+            known.wrong = False
 
     async def _present(self, token_uri: str) -> TokenInfo:
         """Look at the token anew: its PIN counter may have moved since it was listed."""
         for token in await self._tokens.tokens():
             if token.uri == token_uri:
                 return token
-        self.forget(token_uri)
         raise TokenNotFound("the token is not plugged in")
 
-    async def _ask(self, token: TokenInfo, request: PinRequest) -> bytearray:
+    @asynccontextmanager
+    async def _asked(self, token: TokenInfo, request: PinRequest) -> AsyncIterator[None]:
+        """Run a prompt, if asking makes sense at all; the end of the agent ends it."""
         if token.pin.locked:
             raise PinLocked("the token's PIN is locked", locked=True)
         if not token.pin.initialized:
             raise PinRejected("the token has no user PIN yet; set one with the token's own tool")
+        if self._closed:
+            raise _stopping()
         self._publish(Event("pin_asked", {"token": token.uri, "purpose": request.purpose}))
-        return await self._prompter.ask_pin(request)
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._prompts.add(limit)
+                try:
+                    yield
+                finally:
+                    self._prompts.discard(limit)
+        except TimeoutError:
+            raise _stopping() from None
 
     def _request(self, token: TokenInfo, occasion: Occasion, purpose: Purpose) -> PinRequest:
         return PinRequest(
@@ -171,20 +246,13 @@ class Unlocker:
             caller=occasion.caller,
             document=occasion.document,
             seal=occasion.seal,
-            previous_wrong=token.uri in self._wrong,
+            previous_wrong=self._known[token.uri].wrong,
         )
 
-    async def _spend(self, token: TokenInfo, request: PinRequest) -> None:
-        pin = await self._ask(token, request)
-        try:
-            await self._tokens.login(token.uri, pin)
-        except PinIncorrect:
-            self._refused(token, request)
-            raise
-        finally:
-            wipe(pin)
-        self._wrong.discard(token.uri)
-
-    def _refused(self, token: TokenInfo, request: PinRequest) -> None:
-        self._wrong.add(token.uri)
+    def _rejected(self, token_uri: str, request: PinRequest) -> None:
+        self._known[token_uri].wrong = True
         report_rejected(self._prompter, request)
+
+
+def _stopping() -> SealAgentError:
+    return SealAgentError("agent_stopping", "the agent is being stopped")

@@ -1,0 +1,241 @@
+"""How long a token stays unlocked, who is asked how often, and that buffers with PINs are wiped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from host_parts import eventually, run, stop, workers
+from line_parts import CALLER, Holder, Line, opened_line
+from sealagent.consent.source import FdPinSource, FilePinSource
+from sealagent.errors import SealAgentError
+from sealagent.signing.unlock import Occasion
+from sealdrivers.contract import TokenInfo
+from sealdrivers.errors import PinIncorrect, PinLocked, WorkerDied
+from softhsm2_fixtures import SoftToken
+
+NOBODY = Occasion(CALLER)
+
+
+@pytest.fixture
+def token(softhsm_token: SoftToken) -> SoftToken:
+    softhsm_token.add_key("ec-p256")
+    return softhsm_token
+
+
+async def _info(line: Line) -> TokenInfo:
+    [info] = await line.tokens.tokens()
+    return info
+
+
+def test_many_requests_at_once_ask_once(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder, workers=2) as line:
+            await asyncio.gather(*(line.sign() for _ in range(20)))
+            assert len(holder.asked) == 1
+            assert all(not any(buffer) for buffer in holder.given)
+
+    run(scene)
+
+
+def test_without_idle_time_each_signature_asks_and_none_disturbs_another(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder, idle=0) as line:
+            await asyncio.gather(*(line.sign() for _ in range(5)), *(line.unlocker.lock_expired() for _ in range(5)))
+            assert len(holder.asked) == 5
+            assert line.entries() == [("intent", None), ("signed", None)] * 5
+            await line.unlocker.lock_expired()
+            assert not (await _info(line)).logged_in
+
+    run(scene)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_time_that_runs_out_during_a_signature_locks_the_token_after_it(
+    tmp_path: Path, token: SoftToken, back: bool
+) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder, absolute=100) as line:
+            await line.sign()
+            uri = (await _info(line)).uri
+            info = await _info(line)
+            async with line.unlocker.unlocked(info, NOBODY):
+                line.clock.ahead += timedelta(seconds=-500 if back else 500)
+                await line.unlocker.lock_expired()
+                assert line.tokens.logged_in(uri)
+                waiting = asyncio.create_task(line.sign())
+                await asyncio.sleep(0.1)
+                assert len(holder.asked) == 1  # not before the first is done
+            await waiting
+            assert len(holder.asked) == 2
+
+    run(scene)
+
+
+def test_the_end_of_the_agent_ends_a_prompt_and_is_recorded(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin, hesitates=asyncio.Event())
+        async with opened_line(tmp_path, token, holder) as line:
+            signing = asyncio.create_task(line.sign())
+            await eventually(lambda: len(holder.asked) == 1, "the prompt")
+            line.unlocker.close()
+            for refused in (signing, asyncio.create_task(line.sign())):
+                with pytest.raises(SealAgentError) as error:
+                    await refused
+                assert error.value.code == "agent_stopping"
+            assert len(holder.asked) == 1
+            assert line.entries() == [("refused", "agent_stopping")] * 2
+
+    run(scene)
+
+
+def test_a_cancelled_request_ends_its_prompt_and_the_next_may_ask(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin, hesitates=asyncio.Event())
+        async with opened_line(tmp_path, token, holder) as line:
+            signing = asyncio.create_task(line.sign())
+            await eventually(lambda: len(holder.asked) == 1, "the prompt")
+            signing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await signing
+            holder.hesitates = None
+            assert await line.sign()
+
+    run(scene)
+
+
+def test_a_key_that_always_authenticates_gets_its_pin_each_time(tmp_path: Path, softhsm_token: SoftToken) -> None:
+    softhsm_token.add_key("ec-p256", always_authenticate=True)
+
+    async def scene() -> None:
+        holder = Holder(softhsm_token.user_pin)
+        async with opened_line(tmp_path, softhsm_token, holder, idle=0) as line:
+            await asyncio.gather(*(line.sign() for _ in range(3)))
+            assert all(not any(buffer) for buffer in holder.given)
+            holder.pin = "wrong-pin"
+            with pytest.raises(PinIncorrect):
+                await line.sign()
+            assert line.entries() == [("intent", None), ("signed", None)] * 3 + [("refused", "pin_incorrect")]
+            holder.pin = softhsm_token.user_pin
+            await line.sign()
+            assert [request.previous_wrong for request in holder.asked[-3:]] == [False, True, False]
+            assert len(holder.asked) == 2 * 3 + 1 + 2
+
+    run(scene)
+
+
+def test_a_wrong_pin_is_told_at_the_next_prompt_until_a_right_one(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder("wrong-pin")
+        async with opened_line(tmp_path, token, holder) as line:
+            for _ in range(2):
+                with pytest.raises(PinIncorrect):
+                    await line.sign()
+            holder.pin = token.user_pin
+            info = await _info(line)
+            holder.pin = "wrong-too"
+            with pytest.raises(PinIncorrect):
+                await line.unlocker.change_pin(info, NOBODY)
+            holder.pin = token.user_pin
+            await line.unlocker.change_pin(info, NOBODY)  # to the same
+            await line.sign()
+            told = [request.previous_wrong for request in holder.asked if request.purpose in ("unlock", "change_old")]
+            assert told == [False, True, True, True, False]
+            assert all(not any(buffer) for buffer in holder.given)
+
+    run(scene)
+
+
+def _file(directory: Path, content: str) -> FilePinSource:
+    path = directory / "pin"
+    path.touch(0o600)
+    path.write_text(content)
+    return FilePinSource(path)
+
+
+def _descriptor(directory: Path, content: str) -> FdPinSource:
+
+    reading, writing = os.pipe()
+    os.write(writing, content.encode())
+    os.close(writing)
+    return FdPinSource(reading)
+
+
+@pytest.mark.parametrize("source", [_file, _descriptor])
+def test_the_last_try_is_left_to_the_holder(
+    tmp_path: Path, token: SoftToken, source: Callable[[Path, str], FilePinSource | FdPinSource]
+) -> None:
+    async def scene() -> None:
+        async with opened_line(tmp_path, token, source(tmp_path, token.user_pin)) as line:
+            token.set_pin_flags(count_low=True, final_try=True)
+            with pytest.raises(SealAgentError, match="only one try is left") as refused:
+                await line.sign()
+            assert refused.value.code == "pin_source_refused"
+            assert (await _info(line)).pin.final_try  # not even tried
+            token.set_pin_flags(count_low=True)
+            await line.sign()
+
+    run(scene)
+
+
+def test_a_locked_or_final_state_is_looked_up_at_the_last_moment(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder) as line:
+            await line.inventory.snapshot()
+            token.set_pin_flags(final_try=True)
+            await line.sign()
+            assert holder.asked[0].pin.final_try
+            await line.unlocker.lock((await _info(line)).uri)
+            token.lock()
+            with pytest.raises(PinLocked):
+                await line.sign()
+            assert len(holder.asked) == 1
+
+    run(scene)
+
+
+def test_a_token_that_hangs_holds_up_no_listing_for_long(
+    tmp_path: Path, token: SoftToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sealagent.signing.inventory.READING_PATIENCE", 0.3)
+    monkeypatch.setattr("sealdrivers.host.service.LISTING_PATIENCE", 0.3)
+
+    async def scene() -> None:
+        async with opened_line(tmp_path, token, Holder(token.user_pin)) as line:
+            await line.sign()
+            [worker] = workers(line.tokens)
+            stop(worker)
+            async with asyncio.timeout(1.5):  # two patiences for the first, none for the others
+                for _ in range(10):
+                    shown = await line.inventory.snapshot(fresh=True)
+            assert len(shown.keys) == 1
+            assert "has not answered yet" in shown.faults[0]
+            worker.kill(WorkerDied("it hangs"))
+            shown = await line.inventory.snapshot(fresh=True)
+            shown = await line.inventory.snapshot(fresh=True)
+            assert not shown.faults
+            assert await line.sign()
+
+    run(scene)
+
+
+def test_what_changes_during_a_look_is_not_lost(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        async with opened_line(tmp_path, token, Holder(token.user_pin)) as line:
+            looking = asyncio.create_task(line.inventory.snapshot())
+            await asyncio.sleep(0)
+            token.add_key("ec-p384", object_id=b"\x02", label="second")
+            line.inventory.invalidate()
+            await looking
+            assert len((await line.inventory.snapshot()).keys) == 2
+
+    run(scene)

@@ -1,0 +1,127 @@
+"""The signing line in the test's own process: SoftHSM in a real worker, a real record, a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent_world import TestAuthority
+from host_parts import hosted, spec
+from sealagent.callers.peer import Caller
+from sealagent.consent.prompter import PinRequest, Prompter
+from sealagent.documents.limits import Limits
+from sealagent.events import Event
+from sealagent.pki.certificates import load_certificates
+from sealagent.pki.path import TrustStore
+from sealagent.records.ledger import Ledger
+from sealagent.seals.store import SealStore
+from sealagent.signing.inventory import Inventory
+from sealagent.signing.line import SigningLine
+from sealagent.signing.unlock import Unlocker
+from sealdrivers.host.service import HostedTokens
+from softhsm2_fixtures import SoftToken
+
+CALLER = Caller(os.getuid(), os.getgid(), os.getpid(), "/usr/bin/test", 1)
+
+
+@dataclass
+class Holder:
+    """A prompter: the holder of the token, who types what is set here, and counts how often they were asked."""
+
+    pin: str
+    asked: list[PinRequest] = field(default_factory=list)
+    given: list[bytearray] = field(default_factory=list)
+    """The buffers handed out, to see that they were wiped."""
+    hesitates: asyncio.Event | None = None
+    """Answers once it is set."""
+
+    async def ask_pin(self, request: PinRequest) -> bytearray:
+        self.asked.append(request)
+        if self.hesitates is not None:
+            await self.hesitates.wait()
+        self.given.append(bytearray(self.pin.encode()))
+        return self.given[-1]
+
+
+@dataclass
+class Clockwork:
+    """Time that tests can move on."""
+
+    ahead: timedelta = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@dataclass
+class Line:
+    """A signing line with what it was made of."""
+
+    tokens: HostedTokens
+    inventory: Inventory
+    unlocker: Unlocker
+    ledger: Ledger
+    line: SigningLine
+    clock: Clockwork
+    events: list[Event]
+
+    def entries(self) -> list[tuple[str, str | None]]:
+        """Return kind and reason of each entry."""
+        return [(entry.kind.value, _text(entry.body.get("reason"))) for entry in self.ledger.entries()]
+
+    async def only_key(self) -> str:
+        """Return the id of the only key."""
+        [key] = (await self.inventory.snapshot()).keys
+        return key
+
+    async def sign(self, digests: int = 1) -> list[bytes]:
+        """Sign with the only key."""
+        signed = await self.line.sign_digests(CALLER, await self.only_key(), None, [bytes(32)] * digests, "a.bin")
+        return [value for value, _ in signed]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+@contextlib.asynccontextmanager
+async def opened_line(
+    directory: Path,
+    token: SoftToken,
+    prompter: Prompter,
+    *,
+    authority: TestAuthority | None = None,
+    workers: int = 1,
+    idle: float = 300,
+    absolute: float = 3600,
+    raw: bool = True,
+) -> AsyncIterator[Line]:
+    """Open a line on a token; its record is ``directory``/record.sqlite."""
+    clock = Clockwork()
+    events: list[Event] = []
+    roots = load_certificates(authority.root.public_bytes(Encoding.DER)) if authority else []
+    with Ledger.open(directory / "record.sqlite", clock) as ledger:
+        async with hosted(spec(token, workers)) as tokens:
+            trust = TrustStore(tuple(roots))
+            inventory = Inventory(tokens, SealStore(directory / "seals"), trust, clock, strict=False)
+            unlocker = Unlocker(tokens, prompter, clock, events.append, idle_seconds=idle, absolute_seconds=absolute)
+            line = SigningLine(
+                tokens=tokens,
+                inventory=inventory,
+                unlocker=unlocker,
+                ledger=ledger,
+                clock=clock,
+                publish=events.append,
+                limits=Limits(),
+                require="valid",
+                allow_raw_digests=raw,
+            )
+            yield Line(tokens, inventory, unlocker, ledger, line, clock, events)
