@@ -4,7 +4,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := agent drivers scripts tests
-export DOC PYTHON UPGRADE
+export DOC DRIVER PYTHON UPGRADE
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
@@ -16,7 +16,7 @@ help: ## what can be made
 setup: ## system packages, virtual environment, pinned requirements
 	@scripts/bootstrap.sh "$(VENV)"
 
-demo: setup ## make a token, a CA and a seal; seal, verify and tamper with a document (DOC=path.ofd: yours)
+demo: setup ## make a token, a CA and a seal; seal, verify and tamper (DOC=path.ofd: yours; DRIVER=pkcs11|skf)
 	@PYTHONPATH=tests:scripts $(BIN)/python -m demo.main $${DOC:+"$$DOC"}
 
 test: lint ## everything CI checks: style, types, imports, then all tests

@@ -151,6 +151,8 @@ class World:
     presence_seconds: float = 0.5
     modules: list[Path] = field(default_factory=list)
     """Modules instead of SoftHSM."""
+    driver: str = "pkcs11"
+    """What interface the modules have."""
 
     @property
     def pin_file(self) -> Path:
@@ -210,7 +212,10 @@ class World:
             "state_dir": str(self.directory / "state"),
             "presence_seconds": self.presence_seconds,
             "discovery": {"p11_kit": False, "vendor_table": False},
-            "modules": [{"path": str(path), "workers": workers} for path in self.modules or [self.token.module]],
+            "modules": [
+                {"path": str(path), "workers": workers, "driver": self.driver}
+                for path in self.modules or [self.token.module]
+            ],
             "pin": {"source": "file", "file": str(self.pin_file)},
             "trust": {"paths": [str(self.root_file)]},
         }

@@ -26,12 +26,12 @@ from demo.ofdmaker import DEMO_UNIT, demo_document
 from demo.picture import SealDesign, draw_seal
 from demo.render import render_page
 from demo.testca import Authority, create_authority
+from demo.tokens import KINDS, TokenKind
 from sealagent.client import Agent, AgentError, AgentUnreachable, at, riding
-from sealagent.pki import oids
-from sealagent.pki.digests import digest
+from sealagent.pki.certificates import Certificate
+from sealagent.pki.signatures import algorithm, signing_digest
 from sealagent.seals.build import assemble_seal, build_seal_info
 from sealagent.seals.model import Picture
-from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLACE = PROJECT / "build" / "demo"
@@ -56,27 +56,18 @@ def shown(path: Path) -> str:
 class Party:
     """Somebody with a token and an agent of their own: the maker, or the holder."""
 
-    def __init__(self, name: str, module: Path, util: Path, sockets: Path) -> None:
+    def __init__(self, name: str, kind: TokenKind, module: Path, sockets: Path) -> None:
         self.name = name
         self.folder = PLACE / name
         self.folder.mkdir(mode=0o700, parents=True)
+        self._kind = kind
         self._module = module
         self._socket = sockets / name / "agent.sock"
         self._pin_file = self.folder / "pin"
-        self._make_token(util)
-
-    def _make_token(self, util: Path) -> None:
-        tokens = self.folder / "tokens"
-        tokens.mkdir(mode=0o700)
-        self._configuration = self.folder / "softhsm2.conf"
-        self._configuration.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\n")
         pin = secrets.token_hex(4)
         self._pin_file.touch(0o600)
         self._pin_file.write_text(pin + "\n")
-        # softhsm2-util takes its PINs on the command line only. These guard a throw-away token.
-        command = [str(util), "--init-token", "--free", "--label", f"demo {self.name}", "--pin", pin, "--so-pin", pin]
-        environment = {**os.environ, "SOFTHSM2_CONF": str(self._configuration)}
-        subprocess.run(command, check=True, capture_output=True, env=environment)
+        self._environment = kind.make(self.folder, f"demo {name}", pin)
 
     @contextmanager
     def agent(self, *, trust: Path, raw_digests: bool = False) -> Iterator[Agent]:
@@ -84,7 +75,7 @@ class Party:
         settings = self.folder / "agent.toml"
         settings.write_text(
             f'socket = "{self._socket}"\nstate_dir = "{self.folder / "state"}"\n'
-            f'[[modules]]\npath = "{self._module}"\n'
+            f'[[modules]]\npath = "{self._module}"\ndriver = "{self._kind.driver}"\n'
             "[discovery]\np11_kit = false\nvendor_table = false\n"
             f'[pin]\nsource = "file"\nfile = "{self._pin_file}"\n'
             f'[trust]\npaths = ["{trust}"]\n'
@@ -97,7 +88,7 @@ class Party:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "SOFTHSM2_CONF": str(self._configuration)},
+                env={**os.environ, **self._environment},
             )
         try:
             with Agent(self._socket) as agent:
@@ -132,7 +123,9 @@ def certified_key(agent: Agent, authority: Authority, kind: str, subject: dict[s
     return key, certificate
 
 
-def make_seal(maker: Agent, key: str, maker_certificate: bytes, signer_certificate: bytes, picture: bytes) -> bytes:
+def make_seal(
+    maker: Agent, key: str, algorithm_oid: str, maker_certificate: bytes, signer_certificate: bytes, picture: bytes
+) -> bytes:
     """Make a version 4 seal (GB/T 38540); the maker's token signs it."""
     now = datetime.now(UTC).replace(microsecond=0)
     info = build_seal_info(
@@ -147,8 +140,9 @@ def make_seal(maker: Agent, key: str, maker_certificate: bytes, signer_certifica
         picture=Picture("PNG", picture, 40, 40),
         certificates=[signer_certificate],
     )
-    signed = maker.sign_digests([digest("sha256", info)], key=key, name="seal")[0]
-    return assemble_seal(info, maker_certificate, oids.ECDSA_SHA256, signed.signature)
+    public_key = Certificate.from_der(maker_certificate).public_key
+    signed = maker.sign_digests([signing_digest(public_key, algorithm(algorithm_oid), info)], key=key, name="seal")[0]
+    return assemble_seal(info, maker_certificate, algorithm_oid, signed.signature)
 
 
 def tampered(package: bytes) -> tuple[bytes, str]:
@@ -187,19 +181,20 @@ def documents(chosen: str | None) -> list[tuple[str, bytes, list[dict[str, Any]]
     return found
 
 
-def run(chosen: str | None, module: Path, util: Path, sockets: Path) -> None:
+def run(chosen: str | None, kind: TokenKind, sockets: Path) -> None:
     """Tell the story."""
-    step(1, "A test certificate authority, and two SoftHSM tokens: the seal maker's and the holder's")
+    step(1, f"A test certificate authority, and two {kind.name} tokens: the seal maker's and the holder's")
+    module = kind.prepare()
     now = datetime.now(UTC).replace(microsecond=0)
     authority = create_authority(
-        PLACE / "ca", "SealAgent Demo Root", now - timedelta(minutes=10), now + timedelta(days=3650)
+        PLACE / "ca", "SealAgent Demo Root", now - timedelta(minutes=10), now + timedelta(days=3650), kind.authority_key
     )
-    maker, holder = (Party(name, module, util, sockets) for name in ("maker", "holder"))
+    maker, holder = (Party(name, kind, module, sockets) for name in ("maker", "holder"))
     say(f"   {shown(authority.certificate)}, {shown(maker.folder)}/, {shown(holder.folder)}/")
 
     with holder.agent(trust=authority.certificate) as agent:
         step(2, "A key on the holder's token; the CA certifies it. The private key cannot leave the token")
-        _, certificate = certified_key(agent, authority, "rsa-2048", {"CN": DEMO_UNIT, "O": DEMO_UNIT, "C": "CN"})
+        _, certificate = certified_key(agent, authority, kind.key, {"CN": DEMO_UNIT, "O": DEMO_UNIT, "C": "CN"})
         token = agent.tokens()["tokens"][0]
         say(f"   token {token['label']!r}, serial {token['serial']} (software: test only)")
 
@@ -210,9 +205,9 @@ def run(chosen: str | None, module: Path, util: Path, sockets: Path) -> None:
         (PLACE / "seal.png").write_bytes(picture)
         with maker.agent(trust=authority.certificate, raw_digests=True) as making:
             key, maker_certificate = certified_key(
-                making, authority, "ec-p256", {"CN": "SealAgent 演示制章中心", "C": "CN"}
+                making, authority, kind.maker_key, {"CN": "SealAgent 演示制章中心", "C": "CN"}
             )
-            seal = make_seal(making, key, maker_certificate, certificate, picture)
+            seal = make_seal(making, key, kind.maker_algorithm, maker_certificate, certificate, picture)
         (PLACE / "seal.esl").write_bytes(seal)
         stored = agent.import_seal(seal, token["id"])
         say(f"   {shown(PLACE / 'seal.esl')} (look at seal.png); on the token, usable now: {stored['usable']}")
@@ -262,9 +257,9 @@ def preview(document: bytes, page: int, picture: bytes, path: Path) -> None:
 
 def main() -> None:
     """Run the demo on the document named on the command line, or on two of our own choice."""
-    module, util = find_module(), find_util()
-    if module is None or util is None:
-        sys.exit(NOT_FOUND)
+    name = os.environ.get("DRIVER") or "pkcs11"
+    if name not in KINDS:
+        sys.exit(f"DRIVER={name}: choose one of {', '.join(KINDS)}")
     chosen = sys.argv[1] if len(sys.argv) > 1 else None
     if chosen is not None and not Path(chosen).is_file():
         sys.exit(f"{chosen}: no such file")
@@ -273,7 +268,7 @@ def main() -> None:
     # A socket's path may have a hundred characters; the checkout's may have more.
     with tempfile.TemporaryDirectory(prefix="sealagent") as sockets:
         try:
-            run(chosen, module, util, Path(sockets))
+            run(chosen, KINDS[name], Path(sockets))
         except AgentError as error:
             sys.exit(f"\nthe agent refused: {error}\n{error.problem.get('next_step', '')}")
     command = shown(Path(sys.executable).parent / "sealagent")

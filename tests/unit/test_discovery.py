@@ -121,7 +121,9 @@ def test_sources_can_be_switched_off(places: Path) -> None:
 def test_the_shipped_table_is_in_order() -> None:
     entries = vendor_modules()
     assert {"SoftHSM 2", "OpenSC"} <= {entry.name for entry in entries}
-    assert all(entry.driver == "pkcs11" and entry.source for entry in entries)
+    assert {entry.driver for entry in entries} == {"pkcs11", "skf"}
+    assert all(entry.source for entry in entries)
+    assert len({entry.name for entry in entries}) == len(entries)
 
 
 def test_the_operators_file_is_a_valid_empty_table() -> None:

@@ -166,6 +166,7 @@ class PinStateOut(_Message):
     count_low: bool
     final_try: bool
     locked: bool
+    factory_pin: bool = Field(description="the PIN is still the one the key was delivered with: change it")
 
 
 class TokenOut(_Message):

@@ -78,6 +78,7 @@ def _token(parts: Services, token: TokenInfo) -> dict[str, Any]:
             "count_low": token.pin.count_low,
             "final_try": token.pin.final_try,
             "locked": token.pin.locked,
+            "factory_pin": token.pin.factory_pin,
         },
     }
 

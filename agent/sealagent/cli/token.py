@@ -28,6 +28,8 @@ def _pin(token: dict[str, Any]) -> str:
         return "not set"
     if pin["final_try"]:
         return "LAST TRY"
+    if pin["factory_pin"]:
+        return "FACTORY PIN: change it"
     if pin["tries_left"] is not None:
         return f"{pin['tries_left']} tries left"
     return "tries low" if pin["count_low"] else "ok"

@@ -69,7 +69,8 @@ class Daemon:
 def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
     """Return the modules to load, and a sentence for each that may not be."""
     candidates: list[ModuleCandidate] = [
-        ModuleCandidate(path=module.path, source="configuration", name=module.path.name) for module in settings.modules
+        ModuleCandidate(path=module.path, source="configuration", name=module.path.name, driver=module.driver)
+        for module in settings.modules
     ]
     workers = {module.path: module.workers for module in settings.modules}
     candidates += find_modules(

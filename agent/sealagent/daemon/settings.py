@@ -46,7 +46,8 @@ class Module(_Section):
     """One driver module that may be loaded."""
 
     path: Location
-    driver: Literal["pkcs11"] = "pkcs11"
+    driver: Literal["pkcs11", "skf"] = "pkcs11"
+    """The interface the library has: PKCS#11, or SKF (GM/T 0016)."""
     workers: int = Field(default=1, ge=1, le=16)
     """Worker processes. More than one only for network HSMs and SoftHSM: a USB key takes one caller at a time."""
 
