@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar
 
 from aiohttp import BodyPartReader, web
 from pydantic import BaseModel
 
-from sealagent.api.idempotency import Answer, IdempotencyCache, fingerprint
+from sealagent.api.answers import CHUNK, IDEMPOTENCY, IN_MEMORY, answer_with, spool
+from sealagent.api.idempotency import Answer, fingerprint
 from sealagent.api.messages import AtPositionIn, InvisibleIn, ReportOut, RidingIn, SealDocumentIn, VerifyIn
-from sealagent.api.routing import CALLER, Route, json_response, parse_json, services, write_in_time
+from sealagent.api.routing import CALLER, Route, json_response, parse_json, services
 from sealagent.api.services import Services
 from sealagent.documents.ofd.seal import AtPosition, Invisible, Placement, Riding
 from sealagent.documents.verify import verify_document
@@ -27,23 +27,12 @@ from sealagent.pki.digests import new_digest
 from sealagent.pki.path import TrustStore
 from sealagent.signing.line import DocumentJob
 
-__all__ = ["IDEMPOTENCY", "ROUTES", "answer_with", "spool"]
-
-IDEMPOTENCY: web.AppKey[IdempotencyCache] = web.AppKey("idempotency", IdempotencyCache)
+__all__ = ["ROUTES"]
 
 OFD_MEDIA_TYPE = "application/ofd"
-IN_MEMORY = 8 << 20
-"""Octets of a document kept in memory; a larger one goes to an unnamed file in the state directory."""
-CHUNK = 256 << 10
-"""Octets moved at once."""
 RECEIPT_HEADER = "SealAgent-Receipt"
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def spool(parts: Services) -> BinaryIO:
-    """Return a place for octets in passage: memory first, then an unnamed file. Whoever uses it closes it."""
-    return cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(parts.spool)))
 
 
 async def _part(reader: object, name: str) -> BodyPartReader:
@@ -123,25 +112,6 @@ def _placement(asked: AtPositionIn | RidingIn | InvisibleIn) -> Placement:
     if isinstance(asked, RidingIn):
         return Riding(asked.edge, asked.pages, asked.at)
     return Invisible()
-
-
-async def answer_with(request: web.Request, answer: Answer) -> web.StreamResponse:
-    """Send an answer, streaming it when it is a file."""
-    if answer.file is None:
-        return web.Response(
-            status=answer.status, body=answer.body, content_type=answer.media_type, headers=dict(answer.headers)
-        )
-    with answer.file as file:
-        length = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
-        response.content_type = answer.media_type
-        response.content_length = length
-        await response.prepare(request)
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            await write_in_time(request, response, chunk)
-        await response.write_eof()
-    return response
 
 
 async def seal_document(request: web.Request) -> web.StreamResponse:

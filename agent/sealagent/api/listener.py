@@ -56,7 +56,12 @@ class UnixListener:
         self._connections = connections
         self._inherited = inherited
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=CLOSE_SECONDS
+            app,
+            access_log=None,
+            # A caller that is gone takes its PIN prompt with it; what the device was asked already gets its outcome.
+            handler_cancellation=True,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            shutdown_timeout=CLOSE_SECONDS,
         )
         self._server: asyncio.Server | None = None
         self._lock = -1

@@ -262,6 +262,7 @@ class SealOut(_Message):
     usable: bool = Field(description="valid now, and its key is plugged in")
     key: str | None = Field(description="id of the key")
     token: str | None = Field(description="id of the token that holds the key")
+    software: bool | None = Field(description="the key is on a software token, for tests only")
     picture: PictureOut
     maker: CertificateOut | None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sealagent.api import documents, openapi, resources
+from sealagent.api import answers, documents, keys, openapi, seals, state
 from sealagent.api.idempotency import IdempotencyCache
 from sealagent.api.problems import problem_response
 from sealagent.api.routing import CALLER, RUNNING, Route, json_response
@@ -35,7 +35,9 @@ async def show_openapi(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES: tuple[Route, ...] = (
-    *resources.ROUTES,
+    *state.ROUTES,
+    *keys.ROUTES,
+    *seals.ROUTES,
     *documents.ROUTES,
     Route("GET", "/v1/openapi.json", show_openapi, "This document", "application/json"),
 )
@@ -94,7 +96,7 @@ def application(services: Services) -> web.Application:
     """Return the application with all routes."""
     app = web.Application(middlewares=[_guard], client_max_size=services.limits.json_bytes)
     app[SERVICES] = services
-    app[documents.IDEMPOTENCY] = IdempotencyCache()
+    app[answers.IDEMPOTENCY] = IdempotencyCache()
     app[RUNNING] = set()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)

@@ -77,7 +77,9 @@ def verdict_mark(verdict: str) -> str:
 def usable(seal: Mapping[str, Any]) -> str:
     """Say whether a seal can be used now, and if not, why."""
     if seal["usable"]:
-        return say("yes", "可用")
+        return say("yes", "可用") + (
+            say(" (software key: test only)", "（软件密钥，仅供测试）") if seal["software"] else ""
+        )
     if seal["verdict"] == "valid":
         return say("plug in its key", "请插入其钥匙")
     return say("no: ", "不可用：") + ", ".join(reason["code"] for reason in seal["reasons"])

@@ -1,0 +1,65 @@
+"""How routes answer: once for each Idempotency-Key, from memory or streamed from a file."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any, BinaryIO, cast
+
+from aiohttp import web
+
+from sealagent.api.idempotency import Answer, IdempotencyCache, fingerprint
+from sealagent.api.routing import CALLER, write_in_time
+from sealagent.api.services import Services
+from sealagent.signing.line import Receipt
+
+__all__ = ["CHUNK", "IDEMPOTENCY", "IN_MEMORY", "answer_with", "once", "signature_json", "spool"]
+
+IDEMPOTENCY: web.AppKey[IdempotencyCache] = web.AppKey("idempotency", IdempotencyCache)
+
+IN_MEMORY = 8 << 20
+"""Octets of a document kept in memory; a larger one goes to an unnamed file in the state directory."""
+CHUNK = 256 << 10
+"""Octets moved at once."""
+
+
+def spool(parts: Services) -> BinaryIO:
+    """Return a place for octets in passage: memory first, then an unnamed file. Whoever uses it closes it."""
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(parts.spool)))
+
+
+async def answer_with(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Send an answer, streaming it when it is a file."""
+    if answer.file is None:
+        return web.Response(
+            status=answer.status, body=answer.body, content_type=answer.media_type, headers=dict(answer.headers)
+        )
+    with answer.file as file:
+        length = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
+        response.content_type = answer.media_type
+        response.content_length = length
+        await response.prepare(request)
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            await write_in_time(request, response, chunk)
+        await response.write_eof()
+    return response
+
+
+def signature_json(value: bytes, receipt: Receipt) -> dict[str, Any]:
+    return {"signature": base64.b64encode(value).decode(), "receipt": receipt.as_json()}
+
+
+async def once(request: web.Request, octets: bytes, work: Callable[[], Awaitable[Answer]]) -> web.StreamResponse:
+    """Run a state-changing request under its Idempotency-Key."""
+    answer: Answer = await request.app[IDEMPOTENCY].run(
+        request[CALLER].uid,
+        request.headers.get("Idempotency-Key"),
+        fingerprint(request.method.encode(), request.path.encode(), octets),
+        work,
+    )
+    return await answer_with(request, answer)
