@@ -118,8 +118,8 @@ def test_seal_list_and_show(office: Office) -> None:
     assert seal["name"] == NAME
     shown = good(office.shell("seal", "list")).out
     assert seal["id"] in shown
-    assert shown.rstrip().endswith("yes")
-    assert good(office.shell("seal", "list", **CHINESE)).out.rstrip().endswith("可用")
+    assert shown.rstrip().endswith("yes (software key: test only)")
+    assert good(office.shell("seal", "list", **CHINESE)).out.rstrip().endswith("可用（软件密钥，仅供测试）")
     for name in (seal["id"], seal["id"][:8], seal["es_id"], NAME):
         assert good(office.shell("seal", "show", name, "--json")).json["usable"] is True
     assert "verdict: valid; usable now: yes" in good(office.shell("seal", "show", NAME)).out
