@@ -24,10 +24,10 @@ from typing import Any
 
 from demo.ofdmaker import DEMO_UNIT, demo_document
 from demo.picture import SealDesign, draw_seal
-from demo.render import render_page
+from demo.render import Package, render_page
 from demo.testca import Authority, create_authority
 from demo.tokens import KINDS, TokenKind
-from sealagent.client import Agent, AgentError, AgentUnreachable, at, riding
+from sealagent.client import Agent, AgentError, AgentUnreachable, at, invisible, riding
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.signatures import algorithm, signing_digest
 from sealagent.seals.build import assemble_seal, build_seal_info
@@ -161,16 +161,30 @@ def tampered(package: bytes) -> tuple[bytes, str]:
 def explain(report: dict[str, Any]) -> None:
     say(f"   verdict: {report['verdict']}")
     for signature in report["signatures"]:
-        say(f"   {signature['seal']['name']}, signed {signature['signed_at']} by {signature['signer']['subject']}")
+        named = signature["seal"]["name"] if signature["seal"] else signature["kind"]
+        signer = signature["signer"]["subject"] if signature["signer"] else "somebody unknown"
+        say(f"   {signature['verdict']}: {named}, signed {signature['signed_at'] or 'at an unknown time'} by {signer}")
         for reason in signature["reasons"]:
             say(f"   ✗ {reason['code']}: {reason['detail']}")
+
+
+def place_on(document: bytes) -> dict[str, Any]:
+    """Return a place for a seal of 40 mm at the lower right of the first page; none where it has no room."""
+    try:
+        package = Package(document)
+        _, _, width, height = package.area(package.content(1))
+    except (ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return invisible()  # the agent will say what is wrong with it
+    if width < 40 or height < 40:
+        return invisible()
+    return at(1, round(max(0.0, width - 60), 1), round(max(0.0, height - 70), 1))
 
 
 def documents(chosen: str | None) -> list[tuple[str, bytes, list[dict[str, Any]], int]]:
     """Return name, octets, placements and the page to look at of each document to be sealed."""
     if chosen is not None:
         path = Path(chosen)
-        return [(path.stem, path.read_bytes(), [at(1, 120, 200)], 1)]
+        return [(path.stem, path.read_bytes(), [place_on(path.read_bytes())], 1)]
     own = demo_document(date.today())
     (PLACE / "notice.ofd").write_bytes(own.data)
     found = [("notice", own.data, [at(own.seal_page, own.seal_x, own.seal_y), riding()], own.seal_page)]
