@@ -34,7 +34,7 @@ from sealagent.seals.build import assemble_seal, build_seal_info
 from sealagent.seals.model import Picture
 
 PROJECT = Path(__file__).resolve().parents[2]
-PLACE = PROJECT / "build" / "demo"
+PLACE = Path(os.environ.get("SEALAGENT_DEMO_DIR", PROJECT / "build" / "demo"))
 VECTORS = Path(os.environ.get("SEALAGENT_VECTORS", PROJECT.parent / "shared" / "vectors"))
 
 SEAL_NAME = f"{DEMO_UNIT}合同专用章"
