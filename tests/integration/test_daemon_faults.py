@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent_world import Daemon, World
-from sealagent.client import AgentError, AgentUnreachable, invisible
+from sealagent.client import Agent, AgentError, AgentUnreachable, Signed, invisible
 from sealagent.records.check import check_export
 
 
@@ -180,6 +180,41 @@ def test_a_worker_killed_mid_signature(world: World) -> None:
     with daemon.agent() as agent:
         assert len(agent.sign_digests([bytes(32)], key=key)) == 1
         assert agent.status()["modules"][0]["restarts"] >= 1
+
+
+def test_a_connection_lost_amid_signing_is_made_good_by_a_retry_that_signs_nothing_more(world: World) -> None:
+    world.presence_seconds = 60
+    world.settings["signing"] = {"allow_raw_digests": True}
+    world.add_signer("rsa-2048")
+    daemon = world.start()
+    with daemon.agent() as agent:
+        key = agent.keys()[0]["id"]
+        agent.sign_digests([bytes(32)], key=key)
+
+    def ask(agent: Agent) -> list[Signed]:
+        return agent.sign_digests([bytes(range(32))], key=key, idempotency_key="once")
+
+    def lose() -> None:
+        with pytest.raises(AgentUnreachable):
+            ask(lost)
+
+    (pid,) = _worker_pids(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    lost = daemon.agent()
+    thread, results = _in_background(lose)
+    _until(lambda: _kinds(daemon)[-1][0] == "intent")
+    assert lost._transport._connection is not None
+    lost._transport._connection.sock.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    assert results == [None]
+    lost.close()
+    time.sleep(0.2)  # the daemon has seen the end of the connection
+    os.kill(pid, signal.SIGCONT)
+    with daemon.agent() as agent:
+        (signed,) = ask(agent)
+        kinds = _kinds(daemon)
+        assert [kind for kind, _ in kinds] == ["intent", "signed", "intent", "signed"]
+        assert signed.receipt["record"] == len(kinds)
 
 
 def test_a_hanging_module_is_killed_and_named(world: World, vectors: Path) -> None:

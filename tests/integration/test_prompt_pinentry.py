@@ -111,26 +111,3 @@ def test_the_pin_is_changed_through_the_dialog(world: World, pane: Pane) -> None
         pane.type(pin)
     assert change.wait(30) == 0
     assert shell("record", "list", "--json").json["records"][-1]["body"]["operation"] == "change_pin"
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_caller_that_gives_up_takes_its_dialog_with_it(program: str, world: World, pane: Pane, vectors: Path) -> None:
-    """Nobody is left to type a PIN for a program that is gone; the next one is asked anew."""
-    shell = Shell.of(start(world, pane, program))
-    process = seal(shell, vectors)
-    pane.shows(PROMPT)
-    process.terminate()
-    end(process)
-    until(lambda: not _dialogs(world.daemons[0]), lambda: f"{_dialogs(world.daemons[0])} are still there")
-    cleared(pane)
-    again = seal(shell, vectors)
-    pane.shows(PROMPT)
-    pane.type(world.token.user_pin)
-    assert end(again).status == 0
-
-
-def _dialogs(daemon: Daemon) -> list[str]:
-    shown = subprocess.run(
-        ["ps", "-o", "comm=", "--ppid", str(daemon.process.pid)], capture_output=True, text=True, check=False
-    )
-    return [name for name in shown.stdout.split() if "pinentry" in name]

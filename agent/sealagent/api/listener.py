@@ -58,8 +58,8 @@ class UnixListener:
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            # A caller that is gone takes its PIN prompt with it; what the device was asked already gets its outcome.
-            handler_cancellation=True,
+            # A lost connection stops nothing: a retry with the same Idempotency-Key gets what was signed meanwhile.
+            handler_cancellation=False,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             shutdown_timeout=CLOSE_SECONDS,
         )
