@@ -10,32 +10,24 @@ import os
 import re
 import stat
 import sysconfig
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from sealdrivers.errors import DriverError, ModuleNotAllowed, ModuleNotLoadable
+from sealdrivers import vendors
+from sealdrivers.errors import ModuleNotAllowed, ModuleNotLoadable
 
 __all__ = [
     "AllowList",
     "ModuleCandidate",
-    "VendorModule",
-    "VendorTableInvalid",
     "find_modules",
     "p11_kit_directories",
     "survey_modules",
-    "vendor_modules",
 ]
 
 PROGRAM = "sealagent"
 """Our name in ``enable-in`` and ``disable-in``."""
-
-MAX_TABLE_BYTES = 1 << 20
-"""A vendor table larger than this is refused unread."""
 
 MAX_MODULE_FILE_BYTES = 64 << 10
 """A ``*.module`` file larger than this is skipped; real ones have a few lines."""
@@ -50,12 +42,6 @@ LIBRARY_DIRECTORIES: tuple[Path, ...] = tuple(
 """Where a library that is named without its directory is looked for."""
 
 
-class VendorTableInvalid(DriverError):
-    """A vendor table is no TOML, or has keys or values that do not belong."""
-
-    code = "vendor_table_invalid"
-
-
 @dataclass(frozen=True, slots=True)
 class ModuleCandidate:
     """A module that something names."""
@@ -68,17 +54,6 @@ class ModuleCandidate:
     skipped: str | None = None
     """Why it is not to be used; None if it is."""
     driver: str = "pkcs11"
-
-
-@dataclass(frozen=True, slots=True)
-class VendorModule:
-    """An entry of the vendor table."""
-
-    name: str
-    driver: str
-    files: tuple[str, ...]
-    """File names or absolute paths, with ``*`` and ``?``; the first hit counts."""
-    source: str
 
 
 def find_modules(
@@ -99,7 +74,7 @@ def survey_modules(
     """Return every module that something names, also those that are not to be used, with the reason."""
     candidates = _from_p11_kit(p11_kit_directories()) if p11_kit else []
     if vendor_table:
-        candidates += _from_table(vendor_modules(vendor_files))
+        candidates += _from_table(vendors.vendor_table(vendor_files).modules)
     seen: dict[str, str] = {}
     result = []
     for candidate in candidates:
@@ -193,56 +168,7 @@ def _p11_kit_path(module: str) -> Path:
 # The vendor table
 
 
-def vendor_modules(files: Sequence[Path] = ()) -> list[VendorModule]:
-    """Return the entries of the table that ships in the package, corrected and continued by further tables.
-
-    :raises VendorTableInvalid: one of them is malformed.
-    """
-    entries: dict[str, VendorModule] = {}
-    shipped = resources.files("sealdrivers").joinpath("vendors.toml").read_bytes()
-    for name, data in [("vendors.toml", shipped), *_read_tables(files)]:
-        for entry in _parse_table(name, data):
-            entries[entry.name] = entry
-    return list(entries.values())
-
-
-def _read_tables(files: Sequence[Path]) -> list[tuple[str, bytes]]:
-    tables = []
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                tables.append((str(file), stream.read(MAX_TABLE_BYTES + 1)))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise VendorTableInvalid(f"{file}: {error.strerror}") from error
-    return tables
-
-
-def _parse_table(name: str, data: bytes) -> list[VendorModule]:
-    if len(data) > MAX_TABLE_BYTES:
-        raise VendorTableInvalid(f"{name} is larger than {MAX_TABLE_BYTES} octets")
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise VendorTableInvalid(f"{name}: {error}") from None
-    modules = table.pop("module", [])
-    if table or not isinstance(modules, list):
-        raise VendorTableInvalid(f"{name}: a vendor table consists of [[module]] entries only")
-    return [_parse_entry(f"{name}, entry {number}", entry) for number, entry in enumerate(modules, 1)]
-
-
-def _parse_entry(where: str, entry: Any) -> VendorModule:
-    if not isinstance(entry, dict) or entry.keys() != {"name", "driver", "files", "source"}:
-        raise VendorTableInvalid(f"{where}: it needs exactly name, driver, files and source")
-    files = entry["files"]
-    texts = [entry["name"], entry["driver"], entry["source"], *(files if isinstance(files, list) else [None])]
-    if not all(isinstance(text, str) and text for text in texts):
-        raise VendorTableInvalid(f"{where}: name, driver and source are texts, files a list of texts, none empty")
-    return VendorModule(entry["name"], entry["driver"], tuple(files), entry["source"])
-
-
-def _from_table(entries: Iterable[VendorModule]) -> list[ModuleCandidate]:
+def _from_table(entries: Iterable[vendors.VendorModule]) -> list[ModuleCandidate]:
     candidates = []
     for entry in entries:
         patterns = [str(base / file) for file in entry.files for base in LIBRARY_DIRECTORIES]  # base / "/x" is "/x"

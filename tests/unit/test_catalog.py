@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sealagent.catalog import CATALOG, Exit
-from sealdrivers.discovery import VendorTableInvalid
 from sealdrivers.errors import DriverError
+from sealdrivers.vendors import VendorTableInvalid
 
 PROJECT = Path(__file__).resolve().parents[2]
 

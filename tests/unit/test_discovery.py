@@ -10,11 +10,9 @@ import pytest
 from sealdrivers import discovery
 from sealdrivers.discovery import (
     AllowList,
-    VendorTableInvalid,
     find_modules,
     p11_kit_directories,
     survey_modules,
-    vendor_modules,
 )
 from sealdrivers.errors import ModuleNotAllowed, ModuleNotLoadable
 
@@ -118,19 +116,6 @@ def test_sources_can_be_switched_off(places: Path) -> None:
     assert [item.name for item in find_modules(p11_kit=False)] == ["OpenSC"]
 
 
-def test_the_shipped_table_is_in_order() -> None:
-    entries = vendor_modules()
-    assert {"SoftHSM 2", "OpenSC"} <= {entry.name for entry in entries}
-    assert {entry.driver for entry in entries} == {"pkcs11", "skf"}
-    assert all(entry.source for entry in entries)
-    assert len({entry.name for entry in entries}) == len(entries)
-
-
-def test_the_operators_file_is_a_valid_empty_table() -> None:
-    config = Path(__file__).resolve().parents[2] / "config" / "vendors.toml"
-    assert vendor_modules([config]) == vendor_modules()
-
-
 def test_a_further_table_adds_and_replaces(places: Path) -> None:
     path = library(places, "vendor/libx-1.2.so")
     table = places / "vendors.toml"
@@ -138,31 +123,6 @@ def test_a_further_table_adds_and_replaces(places: Path) -> None:
     table.write_text(entry.format("X") + entry.format("OpenSC"))
     found = find_modules(p11_kit=False, vendor_files=[table, places / "absent.toml"])
     assert [(item.name, item.path) for item in found] == [("OpenSC", path)]
-    assert [entry.name for entry in vendor_modules([table])].count("OpenSC") == 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "x =",
-        "further = 1",
-        "module = 1",
-        "module = [1]",
-        "[[module]]\nname = 'a'",
-        "[[module]]\nname = 'a'\ndriver = 'pkcs11'\nfiles = 'x'\nsource = 's'",
-        "[[module]]\nname = 'a'\ndriver = 'pkcs11'\nfiles = [1]\nsource = 's'",
-        "[[module]]\nname = ''\ndriver = 'pkcs11'\nfiles = ['x']\nsource = 's'",
-        "[[module]]\nname = 'a'\ndriver = 'pkcs11'\nfiles = ['x']\nsource = 's'\nextra = 1",
-        "#" * ((1 << 20) + 1),
-        "x = " + "[" * 5000,
-    ],
-    ids=range(11),
-)
-def test_a_malformed_table_is_named(tmp_path: Path, text: str) -> None:
-    table = tmp_path / "vendors.toml"
-    table.write_text(text)
-    with pytest.raises(VendorTableInvalid, match=r"vendors\.toml"):
-        vendor_modules([table])
 
 
 def test_p11_kit_directories_follow_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
