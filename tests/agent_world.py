@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from sample_seals import png
-from sealagent.client import Agent
+from sealagent.client import Agent, AgentError
 from sealagent.pki import oids
 from sealagent.seals.build import assemble_seal, build_seal_info
 from sealagent.seals.model import Picture
@@ -111,6 +112,29 @@ class TestAuthority:
         return assemble_seal(info, _der(self.maker), oid, value)
 
 
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait for something to happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Start work in a thread; what it returns, or the code of its error, comes into the list."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except AgentError as error:
+            outcome.append(error.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome
+
+
 @dataclass
 class Daemon:
     """A daemon in its own process."""
@@ -132,6 +156,20 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(30)
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its worker processes."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                    command = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if int(stat[1]) == self.process.pid and b"sealdrivers.host.worker" in command:
+                    found.append(int(entry.name))
+        return found
 
     def said(self) -> str:
         """Return what it logged."""

@@ -149,6 +149,8 @@ class KeyInfo:
     """DER SubjectPublicKeyInfo, or None where neither public key nor certificate is readable."""
     always_authenticate: bool = False
     """Each signature needs the PIN anew (CKA_ALWAYS_AUTHENTICATE)."""
+    fault: str | None = None
+    """Why a key of a type that could sign has no mechanisms, in a sentence; None where nothing is wrong."""
 
     @property
     def id(self) -> str:

@@ -22,6 +22,7 @@ from sealdrivers.contract import ModuleInfo
 from sealdrivers.errors import DriverError
 
 __all__ = [
+    "ModuleOptions",
     "Sm2Input",
     "Sm2Mechanism",
     "Sm2Profile",
@@ -149,6 +150,24 @@ QUIRKS = {
     "mixed-interface": "the vendor's other interface shares the module's state",
 }
 """Quirks that a profile may name, and what they mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOptions:
+    """What a driver is told with the module's path."""
+
+    sm2: tuple[Sm2Profile, ...] = ()
+    """Profiles to choose from (PKCS#11)."""
+    sm2_profile: str = ""
+    """Name of the one to use whatever it matches; empty: the last that matches."""
+    findings: str = ""
+    """Folder where a driver keeps what it found out about libraries; empty: nowhere."""
+
+    def profile_for(self, module: ModuleInfo) -> Sm2Profile | None:
+        """Return the module's profile: the one that is named, else the last that matches (an operator's)."""
+        if self.sm2_profile:
+            return next((profile for profile in self.sm2 if profile.name == self.sm2_profile), None)
+        return next((profile for profile in reversed(self.sm2) if profile.matches(module)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ class CaseToken(Protocol):
 
     def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None: ...
 
-    def put_sm2_key(self, object_id: bytes) -> None: ...
+    def put_sm2_key(self, object_id: bytes) -> KeyPair:
+        """Put a key on the SM2 curve on the token, whether or not it signs with SM2."""
 
     def put_always_authenticating_key(self, object_id: bytes) -> KeyPair: ...
 
@@ -80,7 +81,7 @@ class Provider(Protocol):
     pin_lengths: tuple[int, int]
     """Shortest and longest PIN in octets."""
     signs_sm2: bool
-    """False: keys on the SM2 curve are listed and refused."""
+    """False: keys on the SM2 curve are refused, with the reason, once they have shown what they sign."""
     always_authenticates: bool
     """Whether there are keys that want the PIN with each signature."""
     many_certificates: bool
@@ -150,8 +151,9 @@ class SoftHsmCaseToken:
     def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None:
         self.token.add_data(value, label=label, application=application, private=private)
 
-    def put_sm2_key(self, object_id: bytes) -> None:
+    def put_sm2_key(self, object_id: bytes) -> KeyPair:
         self.token.generate_curve_key(SM2_CURVE, object_id=object_id)
+        return SoftwarePair(softhsm2_kit.session_key("ec-p256"))  # nobody has use for the public half
 
     def put_always_authenticating_key(self, object_id: bytes) -> KeyPair:
         return SoftwarePair(self.token.add_key("ec-p256", object_id=object_id, always_authenticate=True))
@@ -260,8 +262,8 @@ class SoftSkfCaseToken:
     def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None:
         self.token.add_file(label, value, read=softgm.USER if private else softgm.ANYONE)
 
-    def put_sm2_key(self, object_id: bytes) -> None:
-        self.put_key(KeyType.SM2, object_id)
+    def put_sm2_key(self, object_id: bytes) -> KeyPair:
+        return self.put_key(KeyType.SM2, object_id)
 
     def put_always_authenticating_key(self, object_id: bytes) -> KeyPair:
         raise NotImplementedError("SKF has no such keys")

@@ -23,7 +23,7 @@ from sealdrivers.contract import Mechanism as ContractMechanism
 from sealdrivers.errors import DriverError
 from sealdrivers.pkcs11 import abi
 from sealdrivers.pkcs11.binding import Module, Session, Slot
-from sealdrivers.pkcs11.driver import Pkcs11Driver
+from sealdrivers.pkcs11.driver import open_driver
 from sealdrivers.pkcs11.token import Pkcs11Token
 from softhsm2_fixtures.faults import change_attribute, intercept
 
@@ -60,7 +60,7 @@ def our_key(session: Session) -> int:
 
 
 def our_token() -> Pkcs11Token:
-    (token,) = [token for token in Pkcs11Driver(MODULE).tokens() if token.info.serial == SERIAL]
+    (token,) = [token for token in open_driver(MODULE).tokens() if token.info.serial == SERIAL]
     return token
 
 
@@ -380,7 +380,7 @@ def stock_slot_event() -> Any:
 
 
 def our_presence() -> Any:
-    driver = Pkcs11Driver(MODULE)
+    driver = open_driver(MODULE)
     with ExitStack() as stack:
         counts = counting(stack, "C_WaitForSlotEvent", "C_GetSlotList")
         seen = [token.info.serial for token in driver.tokens()]

@@ -74,19 +74,26 @@ def test_mechanism_of_another_key_type_is_refused(driver_case: DriverCase, mecha
         driver_case.only_key().sign(mechanism, b"d" * 32)
 
 
-def test_ecdsa_on_the_sm2_curve_never_passes(driver_case: DriverCase) -> None:
+def test_sm2_is_signed_over_e_or_refused_with_the_reason(driver_case: DriverCase) -> None:
     sm2 = driver_case.provider.signs_sm2
-    if sm2:
-        driver_case.token.put_key(KeyType.SM2, b"\x01")
-    else:
-        driver_case.token.put_sm2_key(b"\x01")
-    driver_case.login()
+    pair = driver_case.token.put_sm2_key(b"\x01")
+    token = driver_case.login()
     key = driver_case.only_key()
     assert key.info.type is KeyType.SM2
-    assert key.info.mechanisms == ((Mechanism.SM2_SM3,) if sm2 else ())
-    for mechanism in (Mechanism.ECDSA_SHA256,) if sm2 else (Mechanism.SM2_SM3, Mechanism.ECDSA_SHA256):
-        with pytest.raises(MechanismNotSupported):
-            key.sign(mechanism, b"e" * 32)
+    assert key.info.mechanisms == (Mechanism.SM2_SM3,)  # until a signature shows otherwise
+    with pytest.raises(MechanismNotSupported):
+        key.sign(Mechanism.ECDSA_SHA256, b"e" * 32)
+    if sm2:
+        digest = digest_for(Mechanism.SM2_SM3)
+        verify(pair.spki, Mechanism.SM2_SM3, key.sign(Mechanism.SM2_SM3, digest), digest)
+        assert driver_case.only_key().info.fault is None
+        return
+    for _ in range(2):  # once found out, nothing more is asked of the device
+        with pytest.raises(MechanismNotSupported, match="ECDSA on the SM2 curve"):
+            key.sign(Mechanism.SM2_SM3, b"e" * 32)
+        (info,) = token.contents().keys
+        assert info.mechanisms == ()
+        assert "ECDSA on the SM2 curve" in (info.fault or "")
 
 
 def test_signing_before_login(driver_case: DriverCase) -> None:

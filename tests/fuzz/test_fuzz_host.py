@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from sealdrivers.contract import Mechanism
 from sealdrivers.errors import DriverError, WorkerProtocolError
 from sealdrivers.host.process import PYTHON_WORKER
-from sealdrivers.host.protocol import MAX_ANSWER_HEADER, MAX_REQUEST_HEADER, FrameBuffer, encode_frame
+from sealdrivers.host.protocol import MAX_ANSWER_HEADER, MAX_REQUEST_HEADER, FrameBuffer, encode_frame, to_json
 from sealdrivers.host.service import HostedTokens, ModuleSpec, Timeouts
 from sealdrivers.host.worker import EXIT_PROTOCOL, Worker
+from sealdrivers.vendors import ModuleOptions
 from softhsm2_fixtures import SoftToken
 
 OPERATIONS = (
@@ -41,9 +42,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from(
-    ["id", "op", "parts", "token", "key", "mechanism", "type", "label", "application", "driver", "path", "protocol"]
-)
+_HEADER = ("id", "op", "parts", "token", "key", "mechanism", "type", "label", "application")
+NAMES = st.sampled_from((*_HEADER, "driver", "path", "protocol", "options"))
 HEADERS = st.dictionaries(NAMES | st.text(max_size=6), JSON | st.sampled_from(OPERATIONS), max_size=8)
 # Without modules to open: a fuzzer is no one to load libraries from random paths.
 REQUESTS = st.builds(
@@ -136,6 +136,7 @@ def test_a_real_worker_with_a_module_outlives_no_garbage(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         opened = {"op": "open", "protocol": 1, "driver": "pkcs11", "path": str(softhsm_token.module.resolve())}
+        opened["options"] = to_json(ModuleOptions())
         with subprocess.Popen(
             [*PYTHON_WORKER, "--fd", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),

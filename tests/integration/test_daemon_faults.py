@@ -6,15 +6,12 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent_world import Daemon, World
+from agent_world import Daemon, World, in_background, until
 from sealagent.client import Agent, AgentError, AgentUnreachable, Signed, invisible
 from sealagent.records.check import check_export
 
@@ -47,35 +44,6 @@ def _size(daemon: Daemon) -> int:
         size = agent.checkpoint()["size"]
         assert isinstance(size, int)
         return size
-
-
-def _worker_pids(daemon: Daemon) -> list[int]:
-    """Return the worker processes of a daemon."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if int(stat[1]) == daemon.process.pid and b"sealdrivers.host.worker" in command:
-                found.append(int(entry.name))
-    return found
-
-
-def _in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(work()))
-    thread.start()
-    return thread, results
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_wrong_pin_is_spent_once_and_never_offered_again(world: World, vectors: Path) -> None:
@@ -123,7 +91,7 @@ def test_a_pulled_token_and_its_return(world: World, vectors: Path) -> None:
         with daemon.agent() as agent:
             return len(agent.tokens()["tokens"]) == 1
 
-    _until(back)
+    until(back)
     assert _seal(daemon, vectors) is None
 
 
@@ -139,18 +107,19 @@ def test_insertion_and_removal_reach_the_events_stream(world: World) -> None:
                 if name == "token_inserted":
                     return
 
-    thread, _ = _in_background(listen)
+    thread, _ = in_background(listen)
     time.sleep(1.0)
     world.token.remove()
-    _until(lambda: "token_removed" in seen)
+    until(lambda: "token_removed" in seen)
     world.token.insert()
     thread.join(10)
     assert seen[-1] == "token_inserted"
 
 
-def test_a_worker_killed_mid_signature(world: World) -> None:
+def test_a_worker_killed_while_it_signs_leaves_no_intent_without_outcome(world: World) -> None:
+    """Where the kill hits is left to chance; within C_Sign for certain: test_skf_sealing."""
     world.settings["signing"] = {"allow_raw_digests": True}
-    world.add_signer("rsa-4096")
+    world.add_signer("rsa-2048")
     daemon = world.start()
     with daemon.agent() as agent:
         key = agent.keys()[0]["id"]
@@ -158,25 +127,23 @@ def test_a_worker_killed_mid_signature(world: World) -> None:
     def sign_many() -> AgentError | None:
         with daemon.agent() as agent:
             try:
-                agent.sign_digests([bytes(32)] * 500, key=key)
+                agent.sign_digests([bytes(32)] * 200, key=key)
             except AgentError as error:
                 return error
         return None
 
-    # The worker spends nearly all its time within C_Sign; should it be hit outside, the signature is simply made.
-    for _ in range(5):
-        thread, results = _in_background(sign_many)
+    for _ in range(3):
+        thread, results = in_background(sign_many)
         before = _size(daemon)
-        _until(lambda: _size(daemon) > before + 20)  # noqa: B023 (called at once)
-        (pid,) = _worker_pids(daemon)
-        os.kill(pid, signal.SIGKILL)
+        until(lambda: _size(daemon) > before + 20)  # noqa: B023 (called at once)
+        for pid in daemon.workers():
+            os.kill(pid, signal.SIGKILL)
         thread.join(60)
-        if results[0] is not None:
-            break
-    assert results[0].code == "worker_died"
+        assert results[0] is None or results[0].code == "worker_died"
     kinds = _kinds(daemon)
-    assert kinds[-1] == ("failed", "worker_died")
     assert sum(kind == "intent" for kind, _ in kinds) == sum(kind in ("signed", "failed") for kind, _ in kinds)
+    # A new worker is not logged in: the intent that meets it fails, and another follows once the PIN was entered.
+    assert {reason for kind, reason in kinds if kind == "failed"} <= {"worker_died", "login_required"}
     with daemon.agent() as agent:
         assert len(agent.sign_digests([bytes(32)], key=key)) == 1
         assert agent.status()["modules"][0]["restarts"] >= 1
@@ -198,11 +165,11 @@ def test_a_connection_lost_amid_signing_is_made_good_by_a_retry_that_signs_nothi
         with pytest.raises(AgentUnreachable):
             ask(lost)
 
-    (pid,) = _worker_pids(daemon)
+    (pid,) = daemon.workers()
     os.kill(pid, signal.SIGSTOP)
     lost = daemon.agent()
-    thread, results = _in_background(lose)
-    _until(lambda: _kinds(daemon)[-1][0] == "intent")
+    thread, results = in_background(lose)
+    until(lambda: _kinds(daemon)[-1][0] == "intent")
     assert lost._transport._connection is not None
     lost._transport._connection.sock.shutdown(socket.SHUT_RDWR)
     thread.join(10)
@@ -222,24 +189,24 @@ def test_a_hanging_module_is_killed_and_named(world: World, vectors: Path) -> No
     world.settings["timeouts"] = {"sign": 1.0}
     daemon = world.start()
     assert _seal(daemon, vectors) is None
-    (pid,) = _worker_pids(daemon)
+    (pid,) = daemon.workers()
     os.kill(pid, signal.SIGSTOP)
     error = _seal(daemon, vectors)
     assert error is not None
     assert error.code == "worker_timeout"
     assert _kinds(daemon)[-1] == ("failed", "worker_timeout")
     assert _seal(daemon, vectors) is None
-    assert pid not in _worker_pids(daemon)
+    assert pid not in daemon.workers()
 
 
 def test_a_crash_between_intent_and_outcome_shows_after_restart(world: World, vectors: Path) -> None:
     _with_seal(world)
     daemon = world.start()
     assert _seal(daemon, vectors) is None
-    (pid,) = _worker_pids(daemon)
+    (pid,) = daemon.workers()
     os.kill(pid, signal.SIGSTOP)
-    thread, results = _in_background(lambda: _seal(daemon, vectors))
-    _until(lambda: _kinds(daemon)[-1][0] == "intent")
+    thread, results = in_background(lambda: _seal(daemon, vectors))
+    until(lambda: _kinds(daemon)[-1][0] == "intent")
     daemon.stop(signal.SIGKILL)
     thread.join(30)
     assert isinstance(results[0], AgentUnreachable)
@@ -342,4 +309,4 @@ def test_more_connections_than_allowed_are_turned_away(world: World) -> None:
             except AgentError:
                 return False
 
-    _until(answers)
+    until(answers)

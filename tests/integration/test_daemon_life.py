@@ -8,15 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent_world import Daemon, World
+from agent_world import Daemon, World, in_background, until
 from host_parts import is_gone
 from ofd_samples import document_files, pack
 from sealagent.client import Agent, AgentError, AgentUnreachable, at, invisible
@@ -40,27 +37,6 @@ def _children(pid: int) -> list[int]:
             if int(fields[1]) == pid:
                 found.append(int(entry.name))
     return found
-
-
-def _in_background(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except AgentError as error:
-            outcome.append(error.code)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, outcome
-
-
-def _until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def _seal(daemon: Daemon) -> str:
@@ -92,7 +68,7 @@ def _ended_well(daemon: Daemon, children: list[int], number: signal.Signals = si
     assert daemon.stop(number) == 0, daemon.said()
     seconds = time.monotonic() - begun
     assert seconds < END_SECONDS
-    _until(lambda: all(is_gone(pid) for pid in children))
+    until(lambda: all(is_gone(pid) for pid in children))
     assert not daemon.socket.exists()
     assert list((daemon.state / "spool").iterdir()) == []
     assert "Traceback" not in daemon.said(), daemon.said()
@@ -106,7 +82,7 @@ def test_an_idle_daemon_ends_at_once_with_listeners_and_kept_connections(world: 
     assert _seal(daemon) == "sealed"
     with daemon.agent() as kept:
         kept.status()
-        listener, _ = _in_background(lambda: _listened(daemon))
+        listener, _ = in_background(lambda: _listened(daemon))
         time.sleep(0.3)
         children = _children(daemon.process.pid)
         assert len(children) == 1
@@ -127,8 +103,8 @@ def test_a_signature_under_way_is_finished_and_delivered(world: World) -> None:
         with daemon.agent() as agent:
             return len(agent.sign_digests([bytes(32)] * 50, key=key))
 
-    thread, outcome = _in_background(sign)
-    _until(lambda: _size(daemon) > 4)
+    thread, outcome = in_background(sign)
+    until(lambda: _size(daemon) > 4)
     _ended_well(daemon, _children(daemon.process.pid))
     thread.join(5)
     assert outcome == [50]
@@ -144,8 +120,8 @@ def test_an_open_prompt_ends_with_the_daemon(world: World) -> None:
     asking.chmod(0o700)
     world.settings["pin"] = {"source": "pinentry", "pinentry": str(asking), "file": "/unused"}
     daemon = world.start()
-    thread, outcome = _in_background(lambda: _seal(daemon))
-    _until(lambda: len(_children(daemon.process.pid)) == 2)
+    thread, outcome = in_background(lambda: _seal(daemon))
+    until(lambda: len(_children(daemon.process.pid)) == 2)
     assert _ended_well(daemon, _children(daemon.process.pid)) < 5
     thread.join(5)
     assert outcome == ["agent_stopping"]
@@ -158,8 +134,8 @@ def test_a_hanging_worker_does_not_hold_up_the_end(world: World) -> None:
     assert _seal(daemon) == "sealed"
     (worker,) = _children(daemon.process.pid)
     os.kill(worker, signal.SIGSTOP)
-    thread, outcome = _in_background(lambda: _seal(daemon))
-    _until(lambda: _size(daemon) == 3)
+    thread, outcome = in_background(lambda: _seal(daemon))
+    until(lambda: _size(daemon) == 3)
     _ended_well(daemon, [worker])
     thread.join(5)
     assert outcome == ["agent_unreachable"]
@@ -231,7 +207,7 @@ def test_a_socket_handed_over_is_served_and_its_peers_are_checked(world: World) 
     path = world.directory / "handed.sock"
     process, log = _activated(world, "unix", path)
     try:
-        _until(lambda: "ready:" in log.read_text())
+        until(lambda: "ready:" in log.read_text())
         with Agent(path) as agent:
             agent.seal_document(pack(document_files()), seal=SEAL, placements=[at(1, 1, 1)])
             assert agent.records()["records"][0]["body"]["caller"]["pid"] == os.getpid()

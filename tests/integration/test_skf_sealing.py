@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import ssl
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import TestAuthority, World
+from agent_world import TestAuthority, World, in_background, until
 from demo.testca import KEY_TYPES, Authority, create_authority
 from openssl_parts import openssl, parsed, sm3
 from sealagent.client import Agent, AgentError, at
@@ -99,6 +101,30 @@ def test_a_device_that_lies_or_leaves_releases_nothing(
         if fault[0] == "unplug":
             softskf_token.insert()
         agent.seal_document(vectors / "helloworld.ofd", seal=SEAL, placements=[at(1, 100, 100)])
+
+
+def test_a_worker_killed_within_a_signature(skf_world: World, softskf_token: SoftSkfToken) -> None:
+    skf_world.settings["signing"] = {"allow_raw_digests": True}
+    daemon = skf_world.start()
+    with daemon.agent() as agent:
+        key, _ = _certified(agent, skf_world)
+        agent.sign_digests([bytes(32)], key=key)  # so that the token is unlocked and the worker known
+        (worker,) = daemon.workers()
+        softskf_token.set_fault("delay", "SKF_ECCSignData", 60, times=1)
+
+        def sign() -> None:
+            with daemon.agent() as other:
+                other.sign_digests([bytes(32)], key=key)
+
+        thread, results = in_background(sign)
+        faults = softskf_token.directory / "faults"
+        until(lambda: not faults.read_text().strip())  # it counts down before it acts: the worker is inside
+        os.kill(worker, signal.SIGKILL)
+        thread.join(30)
+        assert results == ["worker_died"]
+        intent, failed = agent.records(limit=1000)["records"][-2:]
+        assert (intent["kind"], failed["kind"], failed["body"]["reason"]) == ("intent", "failed", "worker_died")
+        assert len(agent.sign_digests([bytes(32)], key=key)) == 1
 
 
 def test_a_wrong_pin_says_how_many_tries_are_left(skf_world: World, softskf_token: SoftSkfToken) -> None:

@@ -16,10 +16,12 @@ from sealdrivers.contract import KeyType, Mechanism
 from sealdrivers.errors import DeviceFailure
 from sealdrivers.pkcs11 import abi
 from sealdrivers.pkcs11.binding import MechanismFacts
-from sealdrivers.pkcs11.mechanisms import CKM_ECDSA, CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, recipes
+from sealdrivers.pkcs11.mechanisms import CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, recipes
+from sealdrivers.pkcs11.sm2 import CKM_ECDSA
 
 EVERYTHING = {number: MechanismFacts(abi.CKF_SIGN, 0, 0) for number in (CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, CKM_ECDSA)}
 ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ORDER_OF_P384 = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
 
 
 def test_best_first() -> None:
@@ -83,10 +85,18 @@ def test_raw_becomes_der(r: int, s: int) -> None:
     assert recipe.result(r.to_bytes(32, "big") + s.to_bytes(32, "big")) == encode_dss_signature(r, s)
 
 
-@pytest.mark.parametrize("value", [1, 0x7F, 0x80, 0xFF, 0x100, 1 << 383, (1 << 384) - 1])
+@pytest.mark.parametrize("value", [1, 0x7F, 0x80, 0xFF, 0x100, 1 << 383, ORDER_OF_P384 - 1])
 def test_edges_of_der(value: int) -> None:
     recipe = recipes(KeyType.EC_P384, 384, EVERYTHING)[Mechanism.ECDSA_SHA384]
     assert recipe.result(value.to_bytes(48, "big") * 2) == encode_dss_signature(value, value)
+
+
+@pytest.mark.parametrize("value", [0, ORDER_OF_P384, (1 << 384) - 1])
+def test_numbers_outside_the_order(value: int) -> None:
+    recipe = recipes(KeyType.EC_P384, 384, EVERYTHING)[Mechanism.ECDSA_SHA384]
+    for r, s in ((value, 1), (1, value)):
+        with pytest.raises(DeviceFailure):
+            recipe.result(r.to_bytes(48, "big") + s.to_bytes(48, "big"))
 
 
 @pytest.mark.parametrize("answer", [b"", b"\1" * 63, b"\1" * 65, b"\1" * 96, b"\0" * 64, b"\0" * 32 + b"\1" * 32])

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealagent.pki.sm2 import GX, GY, N, SM2PublicKey
+from sealagent.pki.sm2 import SM2PublicKey
 from sealdrivers.contract import KeyType, Mechanism
 from sealdrivers.errors import DeviceFailure
 from sealdrivers.skf import abi, records
+from sealdrivers.sm2 import GX, GY, N
 
 
 def devinfo(word: Any, *, packed: bool) -> bytes:

@@ -17,7 +17,8 @@ import pytest
 
 import softgm
 from sealagent.pki.digests import digest
-from sealagent.pki.sm2 import N, SM2PublicKey
+from sealagent.pki.sm2 import SM2PublicKey
+from sealdrivers.sm2 import N
 from softgm import FAULTS, SoftSkf, SoftSkfToken, certificate, new_key, softskf, softskf_new_token, softskf_token, spki
 from softgm.client import Opened, Skf, SkfError
 

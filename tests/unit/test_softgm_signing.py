@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sealagent.pki.sm2 import DEFAULT_ID, SM2PublicKey
+from sealagent.pki.sm2 import SM2PublicKey
+from sealdrivers.sm2 import DEFAULT_ID
 from softgm import SoftSkf, SoftSkfToken, certificate, new_key, softskf, softskf_new_token, softskf_token, spki
 from softgm.client import Opened, Skf, SkfError
 

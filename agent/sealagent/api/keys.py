@@ -61,6 +61,7 @@ def _key(key: AvailableKey) -> dict[str, Any]:
         "bits": key.info.bits,
         "mechanisms": [mechanism.value for mechanism in key.info.mechanisms],
         "always_authenticate": key.info.always_authenticate,
+        "fault": key.info.fault,
         "software": key.token.software,
         "certificate": key.certificate.facts().as_json() if key.certificate else None,
     }

@@ -218,6 +218,7 @@ class KeyOut(_Message):
     bits: int
     mechanisms: list[str]
     always_authenticate: bool
+    fault: str | None
     software: bool
     certificate: CertificateOut | None
 

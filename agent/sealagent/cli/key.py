@@ -48,6 +48,9 @@ def list_keys(as_json: bool) -> None:
             for key in keys
         ],
     )
+    for key in keys:
+        if key["fault"]:
+            click.echo(f"{key['id']}: {clean(key['fault'])}", err=True)
 
 
 @command.command("generate")

@@ -34,6 +34,7 @@ from sealdrivers.discovery import AllowList, ModuleCandidate, find_modules
 from sealdrivers.errors import DriverError
 from sealdrivers.host.service import HostedTokens, ModuleSpec
 from sealdrivers.host.supervisor import Timeouts
+from sealdrivers.vendors import ModuleOptions, vendor_table
 
 __all__ = ["Daemon", "build"]
 
@@ -72,12 +73,19 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
         ModuleCandidate(path=module.path, source="configuration", name=module.path.name, driver=module.driver)
         for module in settings.modules
     ]
-    workers = {module.path: module.workers for module in settings.modules}
+    configured = {module.path: module for module in settings.modules}
+    tables = [file.with_name("vendors.toml") for file in paths.config_files()]
     candidates += find_modules(
-        p11_kit=settings.discovery.p11_kit,
-        vendor_table=settings.discovery.vendor_table,
-        vendor_files=[file.with_name("vendors.toml") for file in paths.config_files()],
+        p11_kit=settings.discovery.p11_kit, vendor_table=settings.discovery.vendor_table, vendor_files=tables
     )
+    profiles = vendor_table(tables).sm2
+    for module in settings.modules:
+        if module.sm2_profile and module.sm2_profile not in {profile.name for profile in profiles}:
+            known = ", ".join(profile.name for profile in profiles)
+            message = (
+                f"modules: there is no [[sm2]] entry {module.sm2_profile!r} in the vendor table (there are: {known})"
+            )
+            raise SealAgentError("config_invalid", message, key="modules")
     allowed = AllowList(
         paths=[module.path for module in settings.modules], directories=settings.discovery.trusted_directories
     )
@@ -90,9 +98,14 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
             if candidate.source == "configuration":
                 refused.append(error.message)
             continue
-        specs.setdefault(
-            str(real), ModuleSpec(path=real, driver=candidate.driver, workers=workers.get(candidate.path, 1))
+        named = configured.get(candidate.path)
+        options = ModuleOptions(
+            sm2=profiles if candidate.driver == "pkcs11" else (),
+            sm2_profile=named.sm2_profile if named else "",
+            findings=str(settings.state_dir / "findings"),
         )
+        spec = ModuleSpec(real, candidate.driver, named.workers if named else 1, options)
+        specs.setdefault(str(real), spec)
     return list(specs.values()), refused
 
 

@@ -48,6 +48,8 @@ class Module(_Section):
     path: Location
     driver: Literal["pkcs11", "skf"] = "pkcs11"
     """The interface the library has: PKCS#11, or SKF (GM/T 0016)."""
+    sm2_profile: str = ""
+    """Entry ``[[sm2]]`` of the vendor table to use; empty: the one that fits the module, if any."""
     workers: int = Field(default=1, ge=1, le=16)
     """Worker processes. More than one only for network HSMs and SoftHSM: a USB key takes one caller at a time."""
 

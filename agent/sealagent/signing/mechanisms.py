@@ -44,7 +44,10 @@ def certified_choice(key: KeyInfo) -> Mechanism:
     """
     mechanism = _FOR_SEALS.get(key.type)
     if mechanism is None or mechanism not in key.mechanisms:
-        raise SealAgentError("mechanism_not_supported", f"a {key.type.value} key on this token cannot sign seals")
+        reason = f": {key.fault}" if key.fault else ""
+        raise SealAgentError(
+            "mechanism_not_supported", f"a {key.type.value} key on this token cannot sign seals{reason}"
+        )
     return mechanism
 
 

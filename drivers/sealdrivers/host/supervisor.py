@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -44,7 +44,8 @@ from sealdrivers.errors import (
     WorkerTimeout,
 )
 from sealdrivers.host.process import PYTHON_WORKER, Request, WorkerProcess
-from sealdrivers.host.protocol import PROTOCOL_VERSION, Frame, from_json
+from sealdrivers.host.protocol import PROTOCOL_VERSION, Frame, from_json, to_json
+from sealdrivers.vendors import ModuleOptions
 
 __all__ = ["ModuleSpec", "ModuleSupervisor", "Timeouts"]
 
@@ -72,6 +73,8 @@ class ModuleSpec:
     driver: str = "pkcs11"
     workers: int = 1
     """Worker processes at most."""
+    options: ModuleOptions = field(default_factory=ModuleOptions)
+    """What the driver is told."""
     command: tuple[str, ...] = PYTHON_WORKER
     """What runs the worker; another one for modules of another word size."""
 
@@ -289,7 +292,12 @@ class ModuleSupervisor:
             raise
         self._workers[place] = worker
         self._starts[place] += 1
-        arguments = {"protocol": PROTOCOL_VERSION, "driver": self.spec.driver, "path": str(self.spec.path)}
+        arguments = {
+            "protocol": PROTOCOL_VERSION,
+            "driver": self.spec.driver,
+            "path": str(self.spec.path),
+            "options": to_json(self.spec.options),
+        }
         worker.submit(Request("open", arguments, timeout=self._timeouts.start, pinned=True))
         return worker
 

@@ -37,14 +37,16 @@ from sealdrivers.host.protocol import (
     Frame,
     FrameBuffer,
     encode_frame,
+    from_json,
     to_json,
     wipe,
 )
+from sealdrivers.vendors import ModuleOptions
 
 __all__ = ["Worker", "main"]
 
 DRIVERS = {"pkcs11": "sealdrivers.pkcs11.driver", "skf": "sealdrivers.skf.driver"}
-"""Kind of driver, and the module whose ``open_driver(path)`` loads one."""
+"""Kind of driver, and the module whose ``open_driver(path, options)`` loads one."""
 
 CLOSE_SECONDS = 3
 """Seconds the module gets to finish when the daemon is gone; then SIGALRM ends the process."""
@@ -149,7 +151,9 @@ class Worker:
         kind = _text(header, "driver")
         if kind not in DRIVERS:
             raise ModuleNotLoadable(f"there is no driver of kind {kind}")
-        self._driver = cast("Driver", importlib.import_module(DRIVERS[kind]).open_driver(_text(header, "path")))
+        options = from_json(ModuleOptions, header.get("options"))
+        opened = importlib.import_module(DRIVERS[kind]).open_driver(_text(header, "path"), options)
+        self._driver = cast("Driver", opened)
         return self._driver.info
 
     def _list_tokens(self, header: dict[str, Any], parts: list[bytearray]) -> Any:

@@ -134,6 +134,13 @@ _CALLED: dict[int, tuple[str, type]] = {
     24: ("C_GetAttributeValue", _function(c_ulong, c_ulong, POINTER(CK_ATTRIBUTE), c_ulong)),
     42: ("C_SignInit", _function(c_ulong, POINTER(CK_MECHANISM), c_ulong)),
     43: ("C_Sign", _function(c_ulong, c_char_p, c_ulong, c_void_p, POINTER(c_ulong))),
+    59: (
+        "C_GenerateKeyPair",
+        _function(
+            *(c_ulong, POINTER(CK_MECHANISM), POINTER(CK_ATTRIBUTE), c_ulong, POINTER(CK_ATTRIBUTE), c_ulong),
+            *(POINTER(c_ulong), POINTER(c_ulong)),
+        ),
+    ),
 }
 
 _FUNCTION_COUNT = 68

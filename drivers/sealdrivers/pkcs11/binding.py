@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute
+from pkcs11 import Attribute, ObjectClass
 from pkcs11._pkcs11 import lib as _StockLibrary
 from pkcs11.attributes import AttributeMapper
 
@@ -194,9 +194,12 @@ class Object:
                 break
         return Attributes(values)
 
-    def value(self, limit: int) -> bytes | None:
-        """Read CKA_VALUE. None where there is none to read or it is longer than ``limit`` octets (defect 11)."""
-        attribute = abi.CK_ATTRIBUTE(type=int(Attribute.VALUE))
+    def value(self, limit: int, attribute_type: int = Attribute.VALUE) -> bytes | None:
+        """Read one attribute, by default CKA_VALUE, of any number (defects 6, 11).
+
+        None where there is none to read or it is longer than ``limit`` octets.
+        """
+        attribute = abi.CK_ATTRIBUTE(type=int(attribute_type))
         get = self._session.functions.C_GetAttributeValue
         code = get(self._session.handle, self.handle, byref(attribute), 1)
         length = int(attribute.ulValueLen)
@@ -319,6 +322,31 @@ class Session:
             pair = curve.generate_keypair(store=True, public_template=public, private_template=private)
         return Object(self, pair[0]), Object(self, pair[1])
 
+    def generate_pair(
+        self, mechanism: int, public: Mapping[Attribute, Any], private: Mapping[Attribute, Any]
+    ) -> tuple[Object, Object]:
+        """Generate a key pair with a vendor's mechanism (defect 2); return public and private key.
+
+        :param public: and ``private``: templates with the same CKA_ID, which no other key has.
+        """
+        (first, kept_alive), (second, also_kept_alive) = _template(public), _template(private)
+        handles = ctypes.c_ulong(), ctypes.c_ulong()
+        self._check(
+            "C_GenerateKeyPair",
+            self.functions.C_GenerateKeyPair(
+                *(self.handle, abi.CK_MECHANISM(mechanism), first, len(first), second, len(second)),
+                *(byref(handles[0]), byref(handles[1])),
+            ),
+        )
+        del kept_alive, also_kept_alive
+        pair = []
+        for kind in (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY):
+            found = self.find({Attribute.CLASS: kind, Attribute.ID: public[Attribute.ID]})
+            if len(found) != 1:
+                raise DeviceFailure("C_GenerateKeyPair: the token does not show the pair it has generated")
+            pair.append(found[0])
+        return pair[0], pair[1]
+
     @staticmethod
     def _check(doing: str, code: int) -> None:
         if code != 0:
@@ -413,6 +441,27 @@ class Module:
 
 def _text(field: Any) -> str:
     return bytes(field).rstrip(b" \0").decode("utf-8", "replace")
+
+
+def _template(values: Mapping[Attribute, Any]) -> tuple[Any, list[Any]]:
+    """Return an array of CK_ATTRIBUTE, and what it points to, which has to live as long."""
+    template = (abi.CK_ATTRIBUTE * len(values))()
+    buffers = []
+    for item, (attribute, value) in zip(template, values.items(), strict=True):
+        match value:
+            case bool():
+                octets = bytes([value])
+            case int():
+                octets = bytes(ctypes.c_ulong(value))
+            case str():
+                octets = value.encode()
+            case _:
+                octets = value
+        buffer = ctypes.create_string_buffer(octets, max(len(octets), 1))
+        item.type, item.ulValueLen = int(attribute), len(octets)
+        item.pValue = ctypes.cast(buffer, ctypes.c_void_p)
+        buffers.append(buffer)
+    return template, buffers
 
 
 def _buffer(pin: bytearray | None) -> tuple[Any, int]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sealdrivers.contract import ModuleInfo
 from sealdrivers.errors import DriverError, ModuleNotLoadable
 from sealdrivers.pkcs11 import abi, softhsm
 from sealdrivers.pkcs11.binding import Module
+from sealdrivers.pkcs11.sm2 import Findings, Sm2Support
 from sealdrivers.pkcs11.token import Pkcs11Token
+from sealdrivers.vendors import ModuleOptions, vendor_table
 
 __all__ = ["Pkcs11Driver", "open_driver"]
 
 
-def open_driver(path: Path | str) -> Pkcs11Driver:
+def open_driver(path: Path | str, options: ModuleOptions | None = None) -> Pkcs11Driver:
     """Load a PKCS#11 module.
+
+    :param options: by default the profiles that ship, and nothing is kept of what is found out.
 
     The module stays loaded until the process ends. Whether the path may be loaded at all is for the caller to say.
 
@@ -24,13 +29,13 @@ def open_driver(path: Path | str) -> Pkcs11Driver:
     real = Path(path).resolve()
     if not real.is_file():
         raise ModuleNotLoadable(f"{real} is no file")
-    return Pkcs11Driver(real)
+    return Pkcs11Driver(real, options or ModuleOptions(sm2=vendor_table().sm2))
 
 
 class Pkcs11Driver:
     """One loaded module."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ModuleOptions) -> None:
         self._module = Module(path)
         self._info = ModuleInfo(
             path=str(path),
@@ -41,6 +46,12 @@ class Pkcs11Driver:
         )
         self._tokens: dict[tuple[str, str, str, str], Pkcs11Token] = {}
         self._is_softhsm = self._module.manufacturer.startswith(softhsm.MANUFACTURER)
+        self._sm2 = partial(
+            Sm2Support,
+            options.profile_for(self._info),
+            options.sm2,
+            findings=Findings(self._info, Path(options.findings) if options.findings else None),
+        )
         self._files: frozenset[tuple[str, int]] | None = None
 
     @property
@@ -85,7 +96,7 @@ class Pkcs11Driver:
                 continue
             token = self._tokens.get(facts.identity)
             if token is None:
-                token = Pkcs11Token(self._module, self._info, slot, facts)
+                token = Pkcs11Token(self._module, self._info, slot, facts, self._sm2)
             token.slot = slot
             found[facts.identity] = token
         return found, damaged

@@ -14,12 +14,13 @@ from sealdrivers.contract import KeyType, Mechanism
 from sealdrivers.errors import DeviceFailure
 from sealdrivers.pkcs11 import abi
 from sealdrivers.pkcs11.binding import MechanismFacts
+from sealdrivers.pkcs11.sm2 import CKM_ECDSA, Sm2Support
+from sealdrivers.signatures import DIGEST_INFO, der_signature
 
-__all__ = ["GENERATION", "Recipe", "recipes"]
+__all__ = ["GENERATION", "Abilities", "Recipe", "recipes"]
 
 CKM_RSA_PKCS = 0x1
 CKM_RSA_PKCS_PSS = 0xD
-CKM_ECDSA = 0x1041
 
 GENERATION = {
     # CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN
@@ -31,18 +32,18 @@ GENERATION = {
 }
 """The mechanism that generates a key."""
 
-_DIGEST_INFO = {
-    # DER of DigestInfo up to the digest (RFC 8017 §9.2 note 1)
-    "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
-    "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
-    "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
-}
 _PSS = {
     # CKM_SHA*, CKG_MGF1_SHA*; the salt is as long as the digest
     "sha256": (0x250, 2),
     "sha384": (0x260, 3),
     "sha512": (0x270, 4),
 }
+
+_ORDERS = {
+    256: 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    384: 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
+}
+"""Orders of P-256 and P-384."""
 
 _RSA_KINDS = (KeyType.RSA_2048, KeyType.RSA_3072, KeyType.RSA_4096)
 _RSA_BEST_FIRST = (
@@ -71,7 +72,8 @@ class Recipe:
     """Octets of the digest that are handed over: ECDSA uses the leftmost bits of a longer one (FIPS 186-5 §6.4.1)."""
     answer: int
     """Octets the device must answer with."""
-    ecdsa: bool
+    order: int
+    """Order of the curve (FIPS 186-5, SP 800-186 §3.2.1); 0 for RSA."""
     parameters: abi.CK_RSA_PKCS_PSS_PARAMS | None = field(default=None, repr=False)
     """What ``native`` points to, kept alive."""
 
@@ -83,14 +85,29 @@ class Recipe:
         """Return the signature of the contract. :raises DeviceFailure: the device's answer cannot be one."""
         if len(answer) != self.answer:
             raise DeviceFailure(f"the device answered with {len(answer)} octets instead of {self.answer}")
-        return _der_signature(answer) if self.ecdsa else answer
+        if not self.order:
+            return answer
+        half = len(answer) // 2
+        return der_signature(int.from_bytes(answer[:half], "big"), int.from_bytes(answer[half:], "big"), self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What one token can do."""
+
+    offered: dict[int, MechanismFacts]
+    """Its mechanism list."""
+    sm2: Sm2Support
+
+    def of(self, kind: KeyType, bits: int) -> tuple[Mechanism, ...]:
+        """Return the mechanisms of a key, best first. What is not known of SM2 yet counts as possible."""
+        if kind is KeyType.SM2:
+            return (Mechanism.SM2_SM3,) if self.sm2.usable else ()
+        return tuple(recipes(kind, bits, self.offered))
 
 
 def recipes(kind: KeyType, bits: int, offered: Mapping[int, MechanismFacts]) -> dict[Mechanism, Recipe]:
-    """Return what a key can do on a token, best first.
-
-    SM2 is not among it: PKCS#11 has no SM2, and a module that knows the curve may answer CKM_ECDSA with an ECDSA
-    signature, as SoftHSM 2.6.1 does.
+    """Return what a key can do on a token with PKCS#11's own mechanisms, best first; SM2 is not among them.
 
     :param bits: of the key.
     :param offered: the token's mechanism list.
@@ -119,23 +136,10 @@ def _rsa(mechanism: Mechanism, bits: int) -> Recipe:
         native = abi.CK_MECHANISM(
             CKM_RSA_PKCS_PSS, ctypes.cast(ctypes.pointer(parameters), ctypes.c_void_p), ctypes.sizeof(parameters)
         )
-        return Recipe(native, length, b"", length, bits // 8, ecdsa=False, parameters=parameters)
-    return Recipe(abi.CK_MECHANISM(CKM_RSA_PKCS), length, _DIGEST_INFO[name], length, bits // 8, ecdsa=False)
+        return Recipe(native, length, b"", length, bits // 8, order=0, parameters=parameters)
+    return Recipe(abi.CK_MECHANISM(CKM_RSA_PKCS), length, DIGEST_INFO[name], length, bits // 8, order=0)
 
 
 def _ecdsa(mechanism: Mechanism, bits: int) -> Recipe:
     length = mechanism.digest_length
-    return Recipe(abi.CK_MECHANISM(CKM_ECDSA), length, b"", min(length, bits // 8), bits // 4, ecdsa=True)
-
-
-def _der_signature(raw: bytes) -> bytes:
-    """Turn r and s, of equal length and at most 48 octets each, into DER."""
-    half = len(raw) // 2
-    r, s = raw[:half].lstrip(b"\0"), raw[half:].lstrip(b"\0")
-    if not r or not s:
-        raise DeviceFailure("the device answered with r or s = 0")
-    if r[0] & 0x80:
-        r = b"\0" + r
-    if s[0] & 0x80:
-        s = b"\0" + s
-    return b"\x30%c\x02%c%b\x02%c%b" % (4 + len(r) + len(s), len(r), r, len(s), s)
+    return Recipe(abi.CK_MECHANISM(CKM_ECDSA), length, b"", min(length, bits // 8), bits // 4, _ORDERS[bits])

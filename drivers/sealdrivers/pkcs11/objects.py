@@ -15,8 +15,8 @@ from pkcs11 import Attribute, ObjectClass
 from pkcs11 import KeyType as NativeKeyType
 
 from sealdrivers.contract import CertificateInfo, DataObjectInfo, KeyInfo, KeyType
-from sealdrivers.pkcs11.binding import Attributes, MechanismFacts, Object, Session
-from sealdrivers.pkcs11.mechanisms import recipes
+from sealdrivers.pkcs11.binding import Attributes, Object, Session
+from sealdrivers.pkcs11.mechanisms import Abilities
 from sealdrivers.pkcs11.publickeys import (
     CURVE_PARAMETERS,
     CertificateFacts,
@@ -46,6 +46,9 @@ MAX_DATA = 1 << 20
 
 MAX_DATA_TOTAL = 4 << 20
 """Octets of all data objects in one listing; what comes after them is left out."""
+
+MAX_COORDINATE = 32
+"""Octets of a coordinate of the SM2 curve."""
 
 CKC_X_509 = 0
 
@@ -124,7 +127,7 @@ def list_keys(
     session: Session,
     token: Pkcs11Uri,
     certificates: Sequence[FoundCertificate],
-    offered: dict[int, MechanismFacts],
+    abilities: Abilities,
     *,
     private_visible: bool,
 ) -> list[KeyInfo]:
@@ -133,22 +136,24 @@ def list_keys(
     A key's URI names its CKA_ID alone, because the label of the private key is hidden before login and may differ from
     the one of the public key; the label is part of it only where the CKA_ID is empty or not unique.
 
+    :param abilities: what the token can do.
     :param private_visible: the token hides no private key now: what has none is no key.
     """
-    public = [_public(item) for item in session.find({Attribute.CLASS: ObjectClass.PUBLIC_KEY})]
+    public = [_public(item, abilities) for item in session.find({Attribute.CLASS: ObjectClass.PUBLIC_KEY})]
     known = [
         _FoundKey(c.info.object_id, c.info.label, k.type, k.bits, k, may_sign=True)
         for c in certificates
         if c.facts is not None and not c.facts.is_ca
         for k in [c.facts.public_key]
     ]
-    found = [_private(item, [*public, *known]) for item in session.find({Attribute.CLASS: ObjectClass.PRIVATE_KEY})]
+    private = session.find({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
+    found = [_private(item, [*public, *known], abilities) for item in private]
     if not private_visible:
         for key in (*public, *(key for key in known if key.object_id)):
             if not _has_pair(key, found):
                 found.append(key)
     count = Counter(key.object_id for key in found)
-    return [_info(key, token, offered, named=not key.object_id or count[key.object_id] > 1) for key in found]
+    return [_info(key, token, abilities, named=not key.object_id or count[key.object_id] > 1) for key in found]
 
 
 def find_private_keys(session: Session, key: KeyInfo) -> list[Object]:
@@ -170,7 +175,7 @@ def _has_pair(key: _FoundKey, others: Sequence[_FoundKey]) -> bool:
     return False
 
 
-def _public(item: Object) -> _FoundKey:
+def _public(item: Object, abilities: Abilities) -> _FoundKey:
     known = item.read(
         Attribute.KEY_TYPE,
         Attribute.ID,
@@ -181,10 +186,10 @@ def _public(item: Object) -> _FoundKey:
         Attribute.EC_PARAMS,
         Attribute.EC_POINT,
     )
-    return _found(known, _key_material(known), may_sign=known.flag(Attribute.VERIFY, default=True))
+    return _found(known, _key_material(item, known, abilities), may_sign=known.flag(Attribute.VERIFY, default=True))
 
 
-def _private(item: Object, public: Sequence[_FoundKey]) -> _FoundKey:
+def _private(item: Object, public: Sequence[_FoundKey], abilities: Abilities) -> _FoundKey:
     known = item.read(
         Attribute.KEY_TYPE,
         Attribute.ID,
@@ -198,20 +203,20 @@ def _private(item: Object, public: Sequence[_FoundKey]) -> _FoundKey:
     )
     key = _found(
         known,
-        _key_material(known),
+        _key_material(item, known, abilities),
         may_sign=known.flag(Attribute.SIGN, default=True),
         always_authenticate=known.flag(Attribute.ALWAYS_AUTHENTICATE, default=False),
     )
     if key.public is not None:
         return key
-    fitting = [other for other in public if _is_of_kind(other, known) and _has_pair(key, [other])]
+    fitting = [other for other in public if _is_of_kind(other, known, abilities) and _has_pair(key, [other])]
     fitting = [other for other in fitting if other.label == key.label] or fitting
     if len({other.public.material for other in fitting if other.public}) != 1:  # nothing fits, or it is not clear what
         return key
     return replace(key, public=fitting[0].public, type=fitting[0].type, bits=fitting[0].bits)
 
 
-def _is_of_kind(public: _FoundKey, private: Attributes) -> bool:
+def _is_of_kind(public: _FoundKey, private: Attributes, abilities: Abilities) -> bool:
     """Say whether a private key, whose own public part is hidden, can belong to a public key."""
     match private.number(Attribute.KEY_TYPE):
         case NativeKeyType.RSA:
@@ -219,6 +224,8 @@ def _is_of_kind(public: _FoundKey, private: Attributes) -> bool:
         case NativeKeyType.EC:
             parameters = private.octets(Attribute.EC_PARAMS)
             return public.type in CURVE_PARAMETERS and parameters in (b"", CURVE_PARAMETERS[public.type])
+        case vendors if vendors in abilities.sm2.key_types:
+            return public.type is KeyType.SM2
         case _:
             return False
 
@@ -237,18 +244,30 @@ def _found(
     )
 
 
-def _key_material(known: Attributes) -> PublicKey | None:
-    match known.number(Attribute.KEY_TYPE):
-        case NativeKeyType.RSA:
-            return rsa_public_key(known.octets(Attribute.MODULUS), known.octets(Attribute.PUBLIC_EXPONENT))
-        case NativeKeyType.EC:
-            return ec_public_key(known.octets(Attribute.EC_PARAMS), known.octets(Attribute.EC_POINT))
-        case _:
+def _key_material(item: Object, known: Attributes, abilities: Abilities) -> PublicKey | None:
+    kind, parameters = known.number(Attribute.KEY_TYPE), known.octets(Attribute.EC_PARAMS)
+    if kind == NativeKeyType.RSA:
+        return rsa_public_key(known.octets(Attribute.MODULUS), known.octets(Attribute.PUBLIC_EXPONENT))
+    if kind in abilities.sm2.key_types:
+        if parameters not in (b"", CURVE_PARAMETERS[KeyType.SM2]):
             return None
+        parameters = CURVE_PARAMETERS[KeyType.SM2]
+    elif kind != NativeKeyType.EC:
+        return None
+    return ec_public_key(parameters, known.octets(Attribute.EC_POINT) or _coordinates(item, abilities))
 
 
-def _info(key: _FoundKey, token: Pkcs11Uri, offered: dict[int, MechanismFacts], *, named: bool) -> KeyInfo:
-    able = recipes(key.type, key.bits, offered) if key.may_sign else {}
+def _coordinates(item: Object, abilities: Abilities) -> bytes:
+    """Return the point of a public key on a product that keeps X and Y in attributes of its own; empty elsewhere."""
+    profile = abilities.sm2.profile
+    values = [item.value(MAX_COORDINATE, attribute) for attribute in profile.coordinates] if profile else []
+    if not values or not all(values):
+        return b""
+    return b"\x04" + b"".join((value or b"").rjust(MAX_COORDINATE, b"\0") for value in values)
+
+
+def _info(key: _FoundKey, token: Pkcs11Uri, abilities: Abilities, *, named: bool) -> KeyInfo:
+    able = abilities.of(key.type, key.bits) if key.may_sign else ()
     return KeyInfo(
         uri=object_uri(token, "private", object_id=key.object_id, label=key.label if named else None),
         token_uri=str(token),
@@ -256,7 +275,8 @@ def _info(key: _FoundKey, token: Pkcs11Uri, offered: dict[int, MechanismFacts], 
         label=key.label,
         type=key.type,
         bits=key.bits,
-        mechanisms=tuple(able),
+        mechanisms=able,
+        fault=abilities.sm2.refusal if key.type is KeyType.SM2 and key.may_sign else None,
         public_key=key.public.spki if key.public else None,
         always_authenticate=key.always_authenticate,
     )

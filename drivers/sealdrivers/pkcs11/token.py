@@ -7,9 +7,8 @@ closed: closing the last session of a token logs the user out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from pkcs11 import Attribute, ObjectClass
 
@@ -37,10 +36,11 @@ from sealdrivers.errors import (
     TokenRemoved,
 )
 from sealdrivers.pkcs11 import abi, softhsm
-from sealdrivers.pkcs11.binding import MechanismFacts, Module, Session, Slot, TokenFacts
+from sealdrivers.pkcs11.binding import Module, Session, Slot, TokenFacts
 from sealdrivers.pkcs11.checks import check_names, check_pin, wipe
+from sealdrivers.pkcs11.generation import generate_pair, generation_mechanism
 from sealdrivers.pkcs11.key import Pkcs11Key
-from sealdrivers.pkcs11.mechanisms import GENERATION
+from sealdrivers.pkcs11.mechanisms import Abilities
 from sealdrivers.pkcs11.objects import (
     MAX_CERTIFICATE,
     MAX_DATA,
@@ -50,7 +50,8 @@ from sealdrivers.pkcs11.objects import (
     list_keys,
     object_uri,
 )
-from sealdrivers.pkcs11.publickeys import CURVE_PARAMETERS, CertificateFacts, read_certificate, read_spki
+from sealdrivers.pkcs11.publickeys import CertificateFacts, read_certificate, read_spki
+from sealdrivers.pkcs11.sm2 import Sm2Support
 from sealdrivers.uri import Pkcs11Uri
 
 __all__ = ["Pkcs11Token"]
@@ -59,7 +60,9 @@ __all__ = ["Pkcs11Token"]
 class Pkcs11Token:
     """One token; the driver gives out the same object as long as the token is present."""
 
-    def __init__(self, module: Module, module_info: ModuleInfo, slot: Slot, facts: TokenFacts) -> None:
+    def __init__(
+        self, module: Module, module_info: ModuleInfo, slot: Slot, facts: TokenFacts, sm2: Callable[..., Sm2Support]
+    ) -> None:
         self.slot = slot
         self.identity = facts.identity
         self.handles = 0
@@ -70,7 +73,8 @@ class Pkcs11Token:
             token=facts.label, manufacturer=facts.manufacturer, model=facts.model, serial=facts.serial
         )
         self._session: Session | None = None
-        self._offered: dict[int, MechanismFacts] | None = None
+        self._abilities: Abilities | None = None
+        self._sm2 = sm2
 
     @property
     def info(self) -> TokenInfo:
@@ -166,7 +170,7 @@ class Pkcs11Token:
             if len(found) != 1:
                 self.facts()
                 raise KeyNotFound(f"{len(found) or 'no'} keys on the token match the URI")
-            return Pkcs11Key(self, found[0], self.offered())
+            return Pkcs11Key(self, found[0])
 
     def login(self, pin: bytearray | None) -> None:
         try:
@@ -201,15 +205,16 @@ class Pkcs11Token:
 
     def generate_key(self, type: KeyType, label: str, object_id: bytes) -> KeyInfo:
         check_names(label, object_id=object_id)
-        generation = GENERATION.get(type)
         with self._operation():
-            if generation is None or generation not in self.offered():
+            able = self.abilities()
+            generation = generation_mechanism(type, able.offered, able.sm2)
+            if generation is None:
                 raise MechanismNotSupported(f"the token does not generate {type.value} keys")
             with self._writing() as session:
                 for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.CERTIFICATE):
                     if session.find({Attribute.CLASS: kind, Attribute.ID: object_id}):
                         raise ObjectExists("the token holds an object of this identifier already")
-                _generate(session, type, label, object_id)
+                generate_pair(session, type, generation, label, object_id, able.sm2)
             made = [key for key in self._keys(self.session()) if key.object_id == object_id]
             if len(made) != 1:
                 self.facts()
@@ -270,17 +275,19 @@ class Pkcs11Token:
         uri = object_uri(self._uri, "data", label=label)
         return DataObjectInfo(uri=uri, token_uri=str(self._uri), label=label, application=application, value=value)
 
-    def offered(self) -> dict[int, MechanismFacts]:
-        """Return the token's mechanism list, read once."""
-        if self._offered is None:
-            self._offered = self.slot.mechanisms()
-        return self._offered
+    def abilities(self) -> Abilities:
+        """Return what the token can do; its mechanism list is read once."""
+        if self._abilities is None:
+            offered = self.slot.mechanisms()
+            model = " ".join((self.identity[1], self.identity[2]))
+            self._abilities = Abilities(offered, self._sm2(offered=offered, model=model))
+        return self._abilities
 
     def _keys(self, session: Session, certificates: Sequence[FoundCertificate] | None = None) -> list[KeyInfo]:
         visible = self.logged_in or not self.facts().flags & abi.CKF_LOGIN_REQUIRED
         if certificates is None:
             certificates = list_certificates(session, self._uri)
-        return list_keys(session, self._uri, certificates, self.offered(), private_visible=visible)
+        return list_keys(session, self._uri, certificates, self.abilities(), private_visible=visible)
 
     @contextmanager
     def _operation(self) -> Iterator[None]:
@@ -340,35 +347,6 @@ class Pkcs11Token:
         if pin is not None:
             check_pin(pin, facts)
         return facts
-
-
-def _generate(session: Session, type: KeyType, label: str, object_id: bytes) -> None:
-    """Generate a pair that can only sign, and check that the token kept to it."""
-    common: dict[Attribute, Any] = {Attribute.TOKEN: True, Attribute.LABEL: label, Attribute.ID: object_id}
-    public = common | {
-        Attribute.PRIVATE: False,
-        Attribute.VERIFY: True,
-        Attribute.ENCRYPT: False,
-        Attribute.WRAP: False,
-    }
-    private = common | {
-        Attribute.PRIVATE: True,
-        Attribute.SENSITIVE: True,
-        Attribute.EXTRACTABLE: False,
-        Attribute.SIGN: True,
-        Attribute.DECRYPT: False,
-        Attribute.UNWRAP: False,
-        Attribute.DERIVE: False,
-    }
-    if type in CURVE_PARAMETERS:
-        pair = session.generate_ec(CURVE_PARAMETERS[type], public, private)
-    else:
-        pair = session.generate_rsa(int(type.value.removeprefix("rsa-")), public, private)
-    known = pair[1].read(Attribute.SENSITIVE, Attribute.EXTRACTABLE)
-    if not known.flag(Attribute.SENSITIVE, default=False) or known.flag(Attribute.EXTRACTABLE, default=True):
-        for half in pair:
-            half.destroy()
-        raise DeviceFailure("the token generated a key that can be extracted; it was deleted")
 
 
 def _require_pair(keys: Sequence[KeyInfo], facts: CertificateFacts, object_id: bytes) -> None:

@@ -12,14 +12,15 @@ from sealdrivers.skf.device import PRESENT, Device
 from sealdrivers.skf.library import Library
 from sealdrivers.skf.names import text_of
 from sealdrivers.skf.token import SkfToken
+from sealdrivers.vendors import ModuleOptions
 
 __all__ = ["SkfDriver", "open_driver"]
 
 logger = logging.getLogger(__name__)
 
 
-def open_driver(path: Path | str) -> SkfDriver:
-    """Load an SKF library.
+def open_driver(path: Path | str, options: ModuleOptions | None = None) -> SkfDriver:
+    """Load an SKF library; there are no options for it.
 
     It stays loaded until the process ends. Whether the path may be loaded at all is for the caller to say.
 

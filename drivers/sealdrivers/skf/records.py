@@ -8,25 +8,19 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from sealdrivers import sm2
 from sealdrivers.contract import KeyType, Mechanism
 from sealdrivers.errors import DeviceFailure
 from sealdrivers.pkcs11.publickeys import CURVE_PARAMETERS, PublicKey, ec_public_key, rsa_public_key
+from sealdrivers.signatures import DIGEST_INFO, der_signature
 from sealdrivers.skf import abi
 from sealdrivers.skf.names import field_text
 
 __all__ = ["DeviceFacts", "device_facts", "digest_info", "file_attribute", "public_key", "sm2_signature"]
 
-_SM2_ORDER = 0xFFFFFFFEFFFFFFFFFFFFFFFFFFFFFFFF7203DF6B21C6052B53BBF40939D54123  # GB/T 32918.5
 _FIELD = 64
 _RESERVED = 64  # octets at the end of DEVINFO
 _WORD = 32
-
-_DIGEST_INFO = {
-    # DER of DigestInfo up to the digest (RFC 8017 §9.2 note 1)
-    Mechanism.RSA_PKCS1_SHA256: bytes.fromhex("3031300d060960864801650304020105000420"),
-    Mechanism.RSA_PKCS1_SHA384: bytes.fromhex("3041300d060960864801650304020205000430"),
-    Mechanism.RSA_PKCS1_SHA512: bytes.fromhex("3051300d060960864801650304020305000440"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +92,13 @@ def sm2_signature(blob: bytes) -> bytes:
 
     :raises DeviceFailure: r or s cannot be part of a signature.
     """
-    parts = []
-    for octets, name in ((blob[:_FIELD], "r"), (blob[_FIELD:], "s")):
-        value = int.from_bytes(_right_aligned(octets, name), "big")
-        if not 0 < value < _SM2_ORDER:
-            raise DeviceFailure(f"SKF_ECCSignData: {name} is zero or not below the order of the curve")
-        minimal = value.to_bytes(value.bit_length() // 8 + 1, "big")
-        parts.append(b"\x02" + bytes([len(minimal)]) + minimal)
-    content = b"".join(parts)
-    return b"\x30" + bytes([len(content)]) + content
+    r, s = _right_aligned(blob[:_FIELD], "r"), _right_aligned(blob[_FIELD:], "s")
+    return der_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"), sm2.N)
 
 
 def digest_info(mechanism: Mechanism, digest: bytes) -> bytes:
     """Return the DER DigestInfo that the device pads and signs."""
-    return _DIGEST_INFO[mechanism] + digest
+    return DIGEST_INFO[mechanism.digest_name] + digest
 
 
 def file_attribute(record: bytes) -> tuple[int, int]:
