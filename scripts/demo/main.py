@@ -1,7 +1,8 @@
 """``make demo``: the main job from nothing, on real parts, with a few words on what happens.
 
-Everything lies in ``build/demo/``: a certificate authority, a maker and a holder, each with a SoftHSM token of its own
-(software keys: for tests only), a seal, the daemon's record, sealed documents.
+Everything lies in ``build/demo/``: a certificate authority, a maker and a holder, each with a software token of its own
+(its keys are files: for tests only), a seal, the daemon's record, sealed documents. By default the keys are SM2 keys
+behind SKF, as in a Chinese USB key.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 from demo.ofdmaker import DEMO_UNIT, demo_document
 from demo.picture import SealDesign, draw_seal
 from demo.render import Package, render_page
+from demo.secondopinion import check_with_openssl
 from demo.testca import Authority, create_authority
 from demo.tokens import KINDS, TokenKind
 from sealagent.client import Agent, AgentError, AgentUnreachable, at, invisible, riding
@@ -237,6 +239,10 @@ def run(chosen: str | None, kind: TokenKind, sockets: Path) -> None:
             explain(report)
             if report["verdict"] != "valid" and chosen is None:
                 sys.exit("the sealed document did not verify")
+            folder = PLACE / f"{name}-openssl"
+            command, said = check_with_openssl(sealed.document, folder)
+            say(f"   OpenSSL alone says the same ({said}): in {shown(folder)}/")
+            say(f"   $ {command}")
             step(6, "Change a copy, and verify that")
             octets, changed = tampered(sealed.document)
             copy = PLACE / f"{name}-tampered.ofd"
@@ -271,7 +277,7 @@ def preview(document: bytes, page: int, picture: bytes, path: Path) -> None:
 
 def main() -> None:
     """Run the demo on the document named on the command line, or on two of our own choice."""
-    name = os.environ.get("DRIVER") or "pkcs11"
+    name = os.environ.get("DRIVER") or "skf"
     if name not in KINDS:
         sys.exit(f"DRIVER={name}: choose one of {', '.join(KINDS)}")
     chosen = sys.argv[1] if len(sys.argv) > 1 else None
