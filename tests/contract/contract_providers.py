@@ -20,7 +20,8 @@ from sealdrivers.contract import Driver, Key, KeyType, Mechanism, Token
 from sealdrivers.pkcs11.driver import open_driver
 from sealdrivers.skf.driver import open_driver as open_skf_driver
 from sealdrivers.skf.names import container_name, key_names
-from softgm import SoftSkfToken
+from sealdrivers.vendors import ModuleOptions, vendor_table
+from softgm import SoftSkfToken, SoftSm2Token
 from softhsm2_fixtures import SM2_CURVE, KeyKind, SoftToken
 
 __all__ = ["PROVIDERS", "CaseToken", "DriverCase", "KeyPair", "Provider"]
@@ -229,7 +230,7 @@ class PemPair:
         return softgm.spki(self.pem)
 
     def certificate(self, common_name: str = "contract test", *, ca: bool = False) -> bytes:
-        return softgm.certificate(self.pem, common_name)
+        return softgm.certificate(self.pem, common_name, ca=ca)
 
 
 @dataclass
@@ -329,6 +330,96 @@ class SoftSkfProvider:
 
 
 @dataclass
+class SoftSm2CaseToken:
+    """A token of the soft SM2 module."""
+
+    token: SoftSm2Token
+
+    @property
+    def label(self) -> str:
+        return self.token.label
+
+    @property
+    def pin(self) -> str:
+        return self.token.user_pin
+
+    def put_key(self, type: KeyType, object_id: bytes, label: str = "key", *, public: bool = True) -> KeyPair:
+        pem = softgm.new_key("sm2") if type is KeyType.SM2 else None
+        made = self.token.add_key(type.value, object_id=object_id, label=label, pem=pem, public=public)
+        return _pem_pair(type, made)
+
+    def put_certificate(self, der: bytes, object_id: bytes, label: str = "certificate") -> None:
+        self.token.add_certificate(der, object_id=object_id, label=label)
+
+    def put_rubbish_certificate(self, octets: bytes, object_id: bytes) -> None:
+        self.token.add_certificate(octets, object_id=object_id, subject=bytes.fromhex("3000"))
+
+    def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None:
+        self.token.add_data(value, label=label, application=application, private=private)
+
+    def put_sm2_key(self, object_id: bytes) -> KeyPair:
+        return self.put_key(KeyType.SM2, object_id)
+
+    def put_always_authenticating_key(self, object_id: bytes) -> KeyPair:
+        return PemPair(self.token.add_key("sm2", object_id=object_id, always_authenticate=True))
+
+    def protection(self, object_id: bytes) -> dict[str, Any] | None:
+        return None  # the module shows what the store inside does not have
+
+    def delete(self, label: str) -> None:
+        assert self.token.delete(label) > 0
+
+    def lock(self) -> None:
+        self.token.lock()
+
+    def remove(self) -> None:
+        self.token.remove()
+
+    def insert(self) -> None:
+        self.token.insert()
+
+
+@dataclass
+class SoftSm2Provider:
+    """The soft SM2 module, with the numbers of a vendor whose profile is named, through the PKCS#11 driver."""
+
+    make: Callable[..., SoftSm2Token]
+    module: Path
+    name = "softsm2"
+    mechanisms = {KeyType.SM2: (Mechanism.SM2_SM3,), **_SOFTHSM_MECHANISMS}  # noqa: RUF012  # read only
+    software = True
+    pin_lengths = (4, 255)
+    signs_sm2 = True
+    always_authenticates = True
+    many_certificates = True
+
+    def data_owner(self, asked: str) -> str:
+        return asked
+
+    def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
+        return [f"{token_uri};id={quote(object_id, safe='')}", f"{token_uri};object={quote(label)}"]
+
+    def pair(self, type: KeyType | None = None, *, new: bool = False) -> KeyPair:
+        if type in (None, KeyType.SM2):
+            return PemPair(softgm.new_key("sm2") if new else softgm.session_key("sm2"))
+        kind = _kind(type or KeyType.EC_P256)
+        return SoftwarePair(softhsm2_kit.new_key(kind) if new else softhsm2_kit.session_key(kind))
+
+    def new_token(self, pin: str | None = None) -> CaseToken:
+        return SoftSm2CaseToken(self.make(user_pin=pin))
+
+    def open(self) -> Driver:
+        return open_driver(self.module, ModuleOptions(vendor_table().sm2, sm2_profile="xipki placeholders"))
+
+
+def _pem_pair(type: KeyType, pem: bytes) -> KeyPair:
+    if type is KeyType.SM2:
+        return PemPair(pem)
+    key: Any = serialization.load_pem_private_key(pem, None)
+    return SoftwarePair(key)
+
+
+@dataclass
 class DriverCase:
     """A provider, a fresh token of it, and the driver under test."""
 
@@ -413,4 +504,13 @@ def softskf(request: pytest.FixtureRequest) -> Provider:
     return SoftSkfProvider(request.getfixturevalue("softskf_new_token"), request.getfixturevalue("softskf").library)
 
 
-PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Provider]] = {"softhsm2": softhsm2, "softskf": softskf}
+def softsm2(request: pytest.FixtureRequest) -> Provider:
+    """Make the provider of the soft SM2 module."""
+    return SoftSm2Provider(request.getfixturevalue("softsm2_new_token"), request.getfixturevalue("softsm2").library)
+
+
+PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Provider]] = {
+    "softhsm2": softhsm2,
+    "softskf": softskf,
+    "softsm2": softsm2,
+}

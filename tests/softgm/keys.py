@@ -41,12 +41,13 @@ def spki(pem: bytes) -> bytes:
     return openssl("pkey", "-pubout", "-outform", "DER", given=pem)
 
 
-def certificate(pem: bytes, common_name: str = "Soft SKF test", days: int = 3650) -> bytes:
+def certificate(pem: bytes, common_name: str = "Soft GM test", days: int = 3650, *, ca: bool = False) -> bytes:
     """Return a self-signed certificate in DER: SM2 with SM3 (default user ID) or RSA with SHA-256."""
     sm2 = ("-sm3", "-sigopt", "distid:1234567812345678") if _SM2_CURVE in spki(pem) else ("-sha256",)
     subject = f"/CN={common_name}"
     return openssl(
         *("req", "-x509", "-new", "-key", "/dev/stdin", "-subj", subject, "-utf8", "-days", str(days), *sm2),
+        *("-addext", f"basicConstraints=critical,CA:{str(ca).upper()}"),
         *("-addext", "keyUsage=critical,digitalSignature,nonRepudiation", "-outform", "DER"),
         given=pem,
     )

@@ -56,6 +56,9 @@ from sealdrivers.uri import Pkcs11Uri
 
 __all__ = ["Pkcs11Token"]
 
+SOFTWARE = (softhsm.MANUFACTURER, "SoftGM")
+"""How the manufacturers of software tokens begin: SoftHSM, and the project's own SM2 module (tests/softgm)."""
+
 
 class Pkcs11Token:
     """One token; the driver gives out the same object as long as the token is present."""
@@ -97,7 +100,7 @@ class Pkcs11Token:
                 final_try=bool(facts.flags & abi.CKF_USER_PIN_FINAL_TRY),
                 locked=bool(facts.flags & abi.CKF_USER_PIN_LOCKED),
             ),
-            software=facts.manufacturer.startswith(softhsm.MANUFACTURER),
+            software=facts.manufacturer.startswith(SOFTWARE),
         )
 
     @property
