@@ -176,10 +176,12 @@ def test_the_last_try_is_left_to_the_holder(
     async def scene() -> None:
         async with opened_line(tmp_path, token, source(tmp_path, token.user_pin)) as line:
             token.set_pin_flags(count_low=True, final_try=True)
-            with pytest.raises(SealAgentError, match="only one try is left") as refused:
+            before = token.pin_flags()
+            with pytest.raises(SealAgentError, match="one try is left") as refused:
                 await line.sign()
-            assert refused.value.code == "pin_source_refused"
-            assert (await _info(line)).pin.final_try  # not even tried
+            assert refused.value.code == "pin_last_try"
+            assert token.pin_flags() == before  # not even tried
+            assert line.entries() == [("refused", "pin_last_try")]
             token.set_pin_flags(count_low=True)
             await line.sign()
 
@@ -188,12 +190,13 @@ def test_the_last_try_is_left_to_the_holder(
 
 def test_a_locked_or_final_state_is_looked_up_at_the_last_moment(tmp_path: Path, token: SoftToken) -> None:
     async def scene() -> None:
-        holder = Holder(token.user_pin)
+        holder = Holder(token.user_pin, confirms=True)
         async with opened_line(tmp_path, token, holder) as line:
             await line.inventory.snapshot()
             token.set_pin_flags(final_try=True)
             await line.sign()
             assert holder.asked[0].pin.final_try
+            assert len(holder.confirmations) == 1
             await line.unlocker.lock((await _info(line)).uri)
             token.lock()
             with pytest.raises(PinLocked):
@@ -206,20 +209,20 @@ def test_a_locked_or_final_state_is_looked_up_at_the_last_moment(tmp_path: Path,
 def test_a_token_that_hangs_holds_up_no_listing_for_long(
     tmp_path: Path, token: SoftToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sealagent.signing.inventory.READING_PATIENCE", 0.3)
-    monkeypatch.setattr("sealdrivers.host.service.LISTING_PATIENCE", 0.3)
-
     async def scene() -> None:
         async with opened_line(tmp_path, token, Holder(token.user_pin)) as line:
             await line.sign()
             [worker] = workers(line.tokens)
             stop(worker)
+            monkeypatch.setattr("sealagent.signing.inventory.READING_PATIENCE", 0.3)
+            monkeypatch.setattr("sealdrivers.host.service.LISTING_PATIENCE", 0.3)
             async with asyncio.timeout(1.5):  # two patiences for the first, none for the others
                 for _ in range(10):
                     shown = await line.inventory.snapshot(fresh=True)
             assert len(shown.keys) == 1
             assert "has not answered yet" in shown.faults[0]
             worker.kill(WorkerDied("it hangs"))
+            monkeypatch.undo()
             shown = await line.inventory.snapshot(fresh=True)
             shown = await line.inventory.snapshot(fresh=True)
             assert not shown.faults

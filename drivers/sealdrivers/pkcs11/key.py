@@ -33,7 +33,14 @@ class Pkcs11Key:
     def info(self) -> KeyInfo:
         return self._info
 
-    def sign(self, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes:
+    def sign(
+        self,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None = None,
+        *,
+        confirmed_last_try: bool = False,
+    ) -> bytes:
         try:
             recipe = self._recipes.get(mechanism)
             if recipe is None:
@@ -42,7 +49,7 @@ class Pkcs11Key:
                 raise MechanismNotSupported(f"{mechanism.value} signs {recipe.digest_length} octets, not {len(digest)}")
             login = pin is not None or self._info.always_authenticate
             if login:
-                login = self._token.may_authenticate(pin)
+                login = self._token.may_authenticate(pin, confirmed_last_try)
             data = recipe.input(digest)
             last_try = login  # a PIN is never tried twice; a handle that died is looked up once more
             while True:
