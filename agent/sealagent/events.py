@@ -25,7 +25,7 @@ class Event:
 
     name: str
     """``token_inserted``, ``token_removed``, ``token_unlocked``, ``factory_pin`` (unlocked with a PIN that should be
-    changed), ``token_locked``, ``pin_asked``, ``signed``, ``refused``, ``failed``, ``progress`` or
+    changed), ``token_locked``, ``machine_slept``, ``pin_asked``, ``signed``, ``refused``, ``failed``, ``progress`` or
     ``lost``."""
     data: dict[str, Any] = field(default_factory=dict)
 

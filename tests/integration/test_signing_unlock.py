@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from host_parts import eventually, run, stop, workers
 from line_parts import CALLER, Holder, Line, opened_line
 from sealagent.consent.source import FdPinSource, FilePinSource
+from sealagent.daemon.suspend import SleepDetector, lock_after_sleep
 from sealagent.errors import SealAgentError
 from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import TokenInfo
@@ -240,5 +242,29 @@ def test_what_changes_during_a_look_is_not_lost(tmp_path: Path, token: SoftToken
             line.inventory.invalidate()
             await looking
             assert len((await line.inventory.snapshot()).keys) == 2
+
+    run(scene)
+
+
+def test_a_machine_that_slept_locks_every_token(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        asleep = 0.0
+        async with opened_line(tmp_path, token, holder) as line:
+            await line.sign()
+            uri = (await _info(line)).uri
+            detector = SleepDetector(lambda: time.monotonic() + asleep, time.monotonic)
+            watching = asyncio.create_task(lock_after_sleep(line.unlocker, line.events.append, detector, 0.01))
+            await asyncio.sleep(0.1)
+            assert line.unlocker.is_unlocked(uri)
+            asleep = 3.0
+            await eventually(lambda: not line.unlocker.is_unlocked(uri), "the token is locked")
+            await eventually(lambda: line.events[-1].name == "token_locked", "the event")
+            assert [event.name for event in line.events[-2:]] == ["machine_slept", "token_locked"]
+            assert not (await _info(line)).logged_in
+            await line.sign()
+            assert len(holder.asked) == 2
+            watching.cancel()
+            await asyncio.wait((watching,))
 
     run(scene)

@@ -121,6 +121,12 @@ class Unlocker:
         await self._tokens.logout(token_uri)
         self._publish(Event("token_locked", {"token": token_uri}))
 
+    async def lock_all(self) -> None:
+        """Log out of every token, in use or not."""
+        for token_uri, known in list(self._known.items()):
+            if known.unlocked is not None:
+                await self.lock(token_uri)
+
     async def lock_expired(self) -> None:
         """Log out of every token whose time is over and that nobody uses; called with each look for tokens."""
         for token_uri, known in list(self._known.items()):
