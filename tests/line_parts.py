@@ -42,6 +42,10 @@ class Holder:
     """The buffers handed out, to see that they were wiped."""
     hesitates: asyncio.Event | None = None
     """Answers once it is set."""
+    confirms: bool = False
+    """What is answered when asked whether the last try may be spent."""
+    confirmations: list[PinRequest] = field(default_factory=list)
+    """What was asked so."""
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
         self.asked.append(request)
@@ -49,6 +53,10 @@ class Holder:
             await self.hesitates.wait()
         self.given.append(bytearray(self.pin.encode()))
         return self.given[-1]
+
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        self.confirmations.append(request)
+        return self.confirms
 
 
 @dataclass

@@ -255,8 +255,34 @@ CATALOG: dict[str, Problem] = {
         403,
         "The PIN is locked",
         "PIN 码已锁定",
-        "Have the key's issuer or administrator unblock it.",
-        "请联系发放机构或管理员解锁。",
+        "Have the key's issuer or administrator unblock it: sealagent token unblock-pin TOKEN.",
+        "请联系发放机构或管理员解锁：sealagent token unblock-pin TOKEN。",
+        Exit.PIN,
+    ),
+    "pin_last_try": Problem(
+        403,
+        "One try is left, and nobody confirmed that it may be spent",
+        "只剩最后一次机会，且未经持有人确认",
+        "Make sure of the PIN, try again and confirm at the agent's own prompt (pinentry or terminal), or have the "
+        "administrator set a new one: sealagent token unblock-pin TOKEN.",
+        "请先核实 PIN，再重试并在代理的提示（pinentry 或终端）中确认；"
+        "或请管理员重设：sealagent token unblock-pin TOKEN。",
+        Exit.PIN,
+    ),
+    "admin_pin_incorrect": Problem(
+        403,
+        "The administrator's PIN was wrong",
+        "管理员 PIN 码错误",
+        "Ask the key's issuer for the administrator's PIN; too many wrong ones lock it for good.",
+        "请向发放机构核实管理员 PIN；多次错误将永久锁定。",
+        Exit.PIN,
+    ),
+    "admin_pin_locked": Problem(
+        403,
+        "The administrator's PIN is locked",
+        "管理员 PIN 码已锁定",
+        "Have the key's issuer initialise or replace the key; nobody else can unblock it.",
+        "请联系发放机构重新初始化或更换钥匙。",
         Exit.PIN,
     ),
     "pin_rejected": Problem(

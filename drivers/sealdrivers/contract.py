@@ -78,7 +78,7 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PinState:
-    """What is known of a token's user PIN without spending a try."""
+    """What is known of a PIN without spending a try."""
 
     initialized: bool = True
     tries_left: int | None = None
@@ -87,7 +87,13 @@ class PinState:
     final_try: bool = False
     locked: bool = False
     factory_pin: bool = False
-    """The device says that its PIN is still the one it left the factory with (SKF)."""
+    """The device says that its PIN is still the one it left the factory with (SKF), or that it has to be changed
+    (CKF_USER_PIN_TO_BE_CHANGED)."""
+
+    @property
+    def last_try(self) -> bool:
+        """Whether another wrong PIN locks it, as far as the device tells."""
+        return self.final_try or self.tries_left == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,8 @@ class TokenInfo:
     pin: PinState
     software: bool = False
     """A software token (SoftHSM): for tests only, and always shown as such."""
+    admin_pin: PinState = PinState()
+    """What is known of the administrator's PIN (SKF), the security officer's (PKCS#11)."""
 
     @property
     def id(self) -> str:
@@ -199,10 +207,18 @@ class Key(Protocol):
     @property
     def info(self) -> KeyInfo: ...
 
-    def sign(self, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes:
+    def sign(
+        self,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None = None,
+        *,
+        confirmed_last_try: bool = False,
+    ) -> bytes:
         """Sign a digest on the device.
 
         :param pin: UTF-8 PIN for a key that always authenticates, wiped by the callee.
+        :param confirmed_last_try: see :meth:`Token.login`.
         :raises MechanismNotSupported: the key cannot do it, or the digest has the wrong length.
         :raises LoginRequired: log in first. :raises TokenRemoved: the token is gone.
         """
@@ -220,17 +236,31 @@ class Token(Protocol):
     def key(self, uri: str) -> Key:
         """Return the key a URI names. :raises KeyNotFound: none, or more than one, matches."""
 
-    def login(self, pin: bytearray | None) -> None:
+    def login(self, pin: bytearray | None, *, confirmed_last_try: bool = False) -> None:
         """Log the user in; one call spends at most one try. None: protected authentication path.
 
         :param pin: UTF-8, wiped by the callee before it returns.
+        :param confirmed_last_try: the holder has said that the last try may be spent. The counter is read right before
+            the PIN goes to the device, so that tries spent meanwhile by another program count; where the device does
+            not tell its counter, there is no such guard.
         :raises PinIncorrect: with the state of the counter after the try. :raises PinLocked: no try was possible.
+        :raises PinLastTry: one try is left and nobody confirmed it; nothing was sent.
         """
 
     def logout(self) -> None: ...
 
-    def change_pin(self, old: bytearray, new: bytearray) -> None:
-        """Change the user PIN; both buffers are wiped. :raises PinIncorrect: nothing changed."""
+    def change_pin(self, old: bytearray, new: bytearray, *, confirmed_last_try: bool = False) -> None:
+        """Change the user PIN; both buffers are wiped. :raises PinIncorrect: nothing changed, and as :meth:`login`."""
+
+    def unblock_pin(self, admin: bytearray, new: bytearray, *, confirmed_last_try: bool = False) -> None:
+        """Set a new user PIN with the administrator's, whose tries it may spend; both buffers are wiped.
+
+        The user is logged out after it, whatever comes of it.
+
+        :raises AdminPinIncorrect: nothing changed. :raises AdminPinLocked: no try was possible.
+        :raises PinLastTry: the administrator's PIN has one try left and nobody confirmed it; nothing was sent.
+        :raises NotSupported: the module has no such function.
+        """
 
     def generate_key(self, type: KeyType, label: str, object_id: bytes) -> KeyInfo:
         """Generate a key pair on the device, private key sensitive and not extractable.
@@ -268,7 +298,7 @@ class TokenService(Protocol):
 
     async def contents(self, token_uri: str) -> TokenContents: ...
 
-    async def login(self, token_uri: str, pin: bytearray | None) -> None:
+    async def login(self, token_uri: str, pin: bytearray | None, *, confirmed_last_try: bool = False) -> None:
         """Log in on every worker of the module. The first worker that refuses the PIN ends it. Wipes ``pin``."""
 
     async def logout(self, token_uri: str) -> None: ...
@@ -276,9 +306,23 @@ class TokenService(Protocol):
     def logged_in(self, token_uri: str) -> bool:
         """Say whether the user is logged in to the token, as far as is known without asking it."""
 
-    async def sign(self, key_uri: str, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes: ...
+    async def sign(
+        self,
+        key_uri: str,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None = None,
+        *,
+        confirmed_last_try: bool = False,
+    ) -> bytes: ...
 
-    async def change_pin(self, token_uri: str, old: bytearray, new: bytearray) -> None: ...
+    async def change_pin(
+        self, token_uri: str, old: bytearray, new: bytearray, *, confirmed_last_try: bool = False
+    ) -> None: ...
+
+    async def unblock_pin(
+        self, token_uri: str, admin: bytearray, new: bytearray, *, confirmed_last_try: bool = False
+    ) -> None: ...
 
     async def generate_key(self, token_uri: str, type: KeyType, label: str, object_id: bytes) -> KeyInfo: ...
 

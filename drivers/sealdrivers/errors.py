@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AccessRefused",
+    "AdminPinIncorrect",
+    "AdminPinLocked",
     "DeviceFailure",
     "DriverError",
     "KeyNotFound",
@@ -22,6 +24,7 @@ __all__ = [
     "ObjectExists",
     "ObjectInvalid",
     "PinIncorrect",
+    "PinLastTry",
     "PinLocked",
     "PinRejected",
     "TokenFull",
@@ -149,6 +152,24 @@ class PinLocked(DriverError):
     """The PIN is locked; only the token's administrator can unblock it."""
 
     code = "pin_locked"
+
+
+class AdminPinIncorrect(PinIncorrect):
+    """The administrator's PIN was wrong; the facts are those of its own counter."""
+
+    code = "admin_pin_incorrect"
+
+
+class AdminPinLocked(PinLocked):
+    """The administrator's PIN is locked, and nothing on the token can be unblocked any more."""
+
+    code = "admin_pin_locked"
+
+
+class PinLastTry(DriverError):
+    """One try is left and nobody has confirmed that it may be spent: the PIN was not sent to the device."""
+
+    code = "pin_last_try"
 
 
 class PinRejected(DriverError):

@@ -67,7 +67,18 @@ class CaseToken(Protocol):
 
     def delete(self, label: str) -> None: ...
 
-    def lock(self) -> None: ...
+    @property
+    def admin_pin(self) -> str:
+        """The administrator's PIN (SKF), the security officer's (PKCS#11)."""
+
+    def lock(self, *, admin: bool = False) -> None:
+        """Lock the user's PIN, or the administrator's."""
+
+    def leave_one_try(self, *, admin: bool = False) -> None:
+        """Leave one try for the user's PIN, or for the administrator's."""
+
+    def counters(self) -> object:
+        """Return what the token itself holds of its PIN counters, to compare with later."""
 
     def remove(self) -> None: ...
 
@@ -85,6 +96,8 @@ class Provider(Protocol):
     """False: keys on the SM2 curve are refused, with the reason, once they have shown what they sign."""
     always_authenticates: bool
     """Whether there are keys that want the PIN with each signature."""
+    unblocks: bool
+    """Whether the administrator's PIN sets a new one of the user; else ``unblock_pin`` is refused."""
     many_certificates: bool
     """Whether a key has several certificates, each with a label of its own; else one, which has the key's label."""
 
@@ -168,8 +181,18 @@ class SoftHsmCaseToken:
     def delete(self, label: str) -> None:
         assert self.token.delete(label) > 0
 
-    def lock(self) -> None:
-        self.token.lock()
+    @property
+    def admin_pin(self) -> str:
+        return self.token.so_pin
+
+    def lock(self, *, admin: bool = False) -> None:
+        self.token.set_pin_flags(locked=True, admin=admin)
+
+    def leave_one_try(self, *, admin: bool = False) -> None:
+        self.token.set_pin_flags(final_try=True, admin=admin)
+
+    def counters(self) -> object:
+        return self.token.pin_flags()
 
     def remove(self) -> None:
         self.token.remove()
@@ -200,6 +223,7 @@ class SoftHsmProvider:
     pin_lengths = (4, 255)
     signs_sm2 = False
     always_authenticates = True
+    unblocks = True
     many_certificates = True
 
     def data_owner(self, asked: str) -> str:
@@ -276,8 +300,18 @@ class SoftSkfCaseToken:
         (found,) = [name for name in self._containers() if key_names(name)[0] == label]
         shutil.rmtree(self.token.add_container(found))
 
-    def lock(self) -> None:
-        self.token.lock()
+    @property
+    def admin_pin(self) -> str:
+        return self.token.so_pin
+
+    def lock(self, *, admin: bool = False) -> None:
+        self.token.set_tries_left(0, admin=admin)
+
+    def leave_one_try(self, *, admin: bool = False) -> None:
+        self.token.set_tries_left(1, admin=admin)
+
+    def counters(self) -> object:
+        return self.token.tries_left(), self.token.tries_left(admin=True)
 
     def remove(self) -> None:
         self.token.remove()
@@ -310,6 +344,7 @@ class SoftSkfProvider:
     pin_lengths = (6, 32)
     signs_sm2 = True
     always_authenticates = False
+    unblocks = True
     many_certificates = False
 
     def data_owner(self, asked: str) -> str:
@@ -459,6 +494,10 @@ class DriverCase:
     def pin(self) -> bytearray:
         """Return the right PIN, in a buffer of its own."""
         return bytearray(self.token.pin.encode())
+
+    def admin_pin(self) -> bytearray:
+        """Return the administrator's PIN, in a buffer of its own."""
+        return bytearray(self.token.admin_pin.encode())
 
     def only_key(self, kind: KeyType | None = None) -> Key:
         """Return the only key of a kind on the fresh token."""

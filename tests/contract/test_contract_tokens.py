@@ -162,6 +162,7 @@ OPERATIONS: dict[str, Callable[[DriverCase, Token], object]] = {
     "key": lambda case, token: token.key(f"{case.driver.info.driver}:type=private"),
     "login": lambda case, token: token.login(_pin()),
     "change_pin": lambda case, token: token.change_pin(_pin(), _pin()),
+    "unblock_pin": lambda case, token: token.unblock_pin(_pin(), _pin()),
     "generate_key": lambda case, token: token.generate_key(case.kind, "key", b"\x02"),
     "import_certificate": lambda case, token: token.import_certificate(case.provider.pair().certificate(), "c", b"\2"),
     "import_data": lambda case, token: token.import_data(b"x", "label", ""),

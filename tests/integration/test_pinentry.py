@@ -36,6 +36,7 @@ REQUEST = PinRequest(
     document="采购合同.ofd",
     seal="合同专用章",
 )
+LAST_TRY = replace(REQUEST, pin=PinState(final_try=True, tries_left=1))
 MESSAGES = {"LC_ALL": "zh_CN.UTF-8", "PATH": os.environ["PATH"], "TERM": "xterm"}
 WAIT = 20.0
 
@@ -389,3 +390,45 @@ def test_no_child_is_left(terminal: Terminal) -> None:
 def test_saving_what_is_no_terminal(path: str | None) -> None:
     with SavedTerminal(path) as saved:
         saved.restore()
+
+
+async def confirmed(prompter: Prompter, terminal: Terminal, keys: bytes, request: PinRequest = LAST_TRY) -> bool:
+    task = asyncio.create_task(prompter.confirm_last_try(request))
+    await terminal.shows("最后一次机会：再输错")
+    await asyncio.sleep(0.3)
+    terminal.type(keys)
+    return await asyncio.wait_for(task, WAIT)
+
+
+YES_KEYS = [("pinentry-tty", b"y"), ("pinentry-curses", b"\r"), ("terminal", b"yes\r"), ("terminal", "是\r".encode())]
+NO_KEYS = [
+    ("pinentry-tty", b"n"),
+    ("pinentry-curses", b"\t\r"),
+    *(("terminal", keys) for keys in (b"\r", b"no\r", b"y\r", b"YES\r", b"yes\x03", b"\x03", b"\x04", b"\x1b[A\r")),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "answer"),
+    [*((kind, keys, True) for kind, keys in YES_KEYS), *((kind, keys, False) for kind, keys in NO_KEYS)],
+)
+def test_confirming_the_last_try(kind: str, keys: bytes, answer: bool, terminal: Terminal) -> None:
+    assert asyncio.run(confirmed(prompter_of(kind, terminal), terminal, keys)) is answer
+    for words in ("/usr/bin/wps", "4242", "采购合同.ofd", "合同专用章", "单位公章", "SN-7788"):
+        assert words in terminal.screen
+    assert terminal.as_before
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_nobody_confirms_in_time(kind: str, terminal: Terminal) -> None:
+    with pytest.raises(SealAgentError) as caught:
+        asyncio.run(prompter_of(kind, terminal, timeout=1).confirm_last_try(LAST_TRY))
+    assert caught.value.code == "prompt_timeout"
+    assert terminal.as_before
+
+
+def test_a_yes_typed_ahead_confirms_nothing(terminal: Terminal) -> None:
+    terminal.type(b"yes\n")
+    while not struct.unpack("i", fcntl.ioctl(terminal.slave, termios.FIONREAD, bytes(4)))[0]:
+        time.sleep(0.01)
+    assert asyncio.run(confirmed(prompter_of("terminal", terminal), terminal, b"\r")) is False

@@ -276,3 +276,29 @@ def test_secret_is_in_no_error_log_or_repr(fake: Fake, caplog: pytest.LogCapture
     texts.append(caplog.text)
     own = f"echo D {secret}"
     assert not [text for text in texts if secret in text.replace(own, "")]
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ("echo OK", "yes"),
+        ("echo ERR 83886179 cancelled", "no"),
+        ("echo ERR 83886194 not confirmed", "no"),
+        ("echo ERR 83886142 timeout", "prompt_timeout"),
+        ("echo ERR 83886340 unknown command", "prompt_failed"),
+        ("echo D yes; echo OK", "prompt_failed"),
+        ("echo yes", "prompt_failed"),
+        ("exit 0", "prompt_failed"),
+    ],
+)
+def test_only_a_plain_ok_confirms(fake: Fake, tmp_path: Path, said: str, outcome: str) -> None:
+    prompter = fake("exit 1", other=f'case "$line" in CONFIRM) {said};; *) echo OK;; esac')
+    request = replace(REQUEST, pin=PinState(tries_left=1))
+    try:
+        answer = "yes" if asyncio.run(prompter.confirm_last_try(request)) else "no"
+    except SealAgentError as error:
+        answer = error.code
+    assert answer == outcome
+    heard = (tmp_path / "heard").read_text()
+    assert "最后一次机会" in heard
+    assert "GETPIN" not in heard

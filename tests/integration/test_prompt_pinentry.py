@@ -15,6 +15,10 @@ from tmux_parts import Pane, required, until
 SEAL = "合同专用章"
 PROMPT = "PIN："
 PROGRAMS = ["pinentry-tty", "pinentry-curses"]
+YES = {"pinentry-tty": "y", "pinentry-curses": "Enter"}
+NO = {"pinentry-tty": ["n"], "pinentry-curses": ["Tab", "Enter"]}
+LAST = "最后一次机会：再输错"
+"""What the question before the last try says."""
 
 
 @pytest.fixture
@@ -53,7 +57,11 @@ def end(process: subprocess.Popen[str]) -> Done:
 def cleared(pane: Pane) -> None:
     """Take away what earlier dialogs left, so that the next one is not mistaken for them."""
     subprocess.run(["sh", "-c", f"printf '\\033[2J\\033[H' > {pane.tty}"], check=True)
-    until(lambda: PROMPT not in pane.visible, lambda: pane.visible)
+    until(lambda: PROMPT not in pane.visible and LAST not in pane.visible, lambda: pane.visible)
+
+
+def asked_to_confirm(pane: Pane) -> None:
+    until(lambda: LAST in pane.visible, lambda: pane.visible)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -71,16 +79,30 @@ def test_a_wrong_pin_then_the_last_try_then_the_right_one(
     assert "pin_incorrect" in done.err
     cleared(pane)
     world.token.set_pin_flags(count_low=True, final_try=True)
+    before = world.token.pin_flags()
+    refused = seal(shell, vectors)
+    asked_to_confirm(pane)
+    for words in (f"（进程 {refused.pid}）", "采购合同.ofd", SEAL, world.token.label, world.token.serial):
+        assert words in pane.visible, words
+    pane.press(*NO[program])
+    done = end(refused)
+    assert (done.status, PROMPT in pane.visible) == (5, False)
+    assert "pin_last_try" in done.err
+    assert "sealagent token unblock-pin" in done.err
+    assert world.token.pin_flags() == before
+    cleared(pane)
     right = seal(shell, vectors)
-    pane.shows(PROMPT)
+    asked_to_confirm(pane)
+    pane.press(YES[program])
+    until(lambda: PROMPT in pane.visible, lambda: pane.visible)
     pane.shows("最后一次机会：再输错将锁定密码钥匙")
     pane.shows("PIN 错误。")
     pane.type(world.token.user_pin)
     assert end(right).status == 0
     assert shell("document", "verify", "采购合同-sealed.ofd").status == 0
     records = shell("record", "list", "--json").json["records"]
-    assert [entry["kind"] for entry in records] == ["refused", "intent", "signed"]
-    assert records[0]["body"]["reason"] == "pin_incorrect"
+    assert [entry["kind"] for entry in records] == ["refused", "refused", "intent", "signed"]
+    assert [entry["body"]["reason"] for entry in records[:2]] == ["pin_incorrect", "pin_last_try"]
     for pin in ("not-the-pin", world.token.user_pin):
         assert pin not in pane.screen + world.daemons[0].said() + shell("record", "list", "--json").out
 

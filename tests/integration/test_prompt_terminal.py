@@ -121,6 +121,64 @@ def test_a_wrong_pin_is_said_at_the_next_prompt(desk: Desk) -> None:
     assert "not-the-pin" not in desk.pane.screen
 
 
+def test_the_last_try_takes_a_typed_yes(desk: Desk) -> None:
+    question = "其他任何输入均停止"
+    desk.world.token.set_pin_flags(final_try=True)
+    before = desk.world.token.pin_flags()
+    refused = desk.seal()
+    desk.pane.shows(question)
+    desk.pane.type("")  # Enter alone is no
+    done = end(refused)
+    assert (done.status, desk.asked()) == (5, 0)
+    assert "pin_last_try" in done.err
+    assert desk.world.token.pin_flags() == before
+    allowed = desk.seal()
+    desk.pane.shows(question, times=2)
+    desk.pane.type("是")
+    desk.pane.shows(PROMPT)
+    desk.pane.type(desk.world.token.user_pin)
+    assert end(allowed).status == 0
+    kinds = [entry["kind"] for entry in desk.shell("record", "list", "--json").json["records"]]
+    assert kinds == ["refused", "intent", "signed"]
+
+
+def test_a_locked_pin_is_unblocked_through_the_prompt(desk: Desk) -> None:
+    token = desk.world.token
+    token.lock()
+    assert end(desk.seal()).status == 5
+    for admin, status in (("not-the-admin", 5), (token.so_pin, 0)):
+        unblock = desk.begin("token", "unblock-pin", token.serial)
+        attempt = 1 if status else 2
+        for words, prompt, pin in (
+            ("管理员 PIN】", "管理员 PIN：", admin),
+            ("请输入新的用户", "新 PIN：", "fresh-pin"),
+            ("请再次输入新的用户", "新 PIN：", "fresh-pin"),
+        ):
+            desk.pane.shows(words, times=attempt)
+            expected = 2 * attempt if words.startswith("请再次") else 2 * attempt - 1 if "新" in words else attempt
+            desk.pane.shows(prompt, times=expected)
+            desk.pane.type(pin)
+        done = end(unblock)
+        assert done.status == status, done.err
+    assert "PIN was unblocked" in done.err
+    sealed = desk.seal()
+    desk.pane.shows("密码钥匙", times=8)
+    desk.pane.type("fresh-pin")
+    assert end(sealed).status == 0
+    records = desk.shell("record", "list", "--json")
+    told = [(entry["kind"], entry["body"].get("reason")) for entry in records.json["records"]]
+    assert told == [
+        ("refused", "pin_locked"),
+        ("refused", "admin_pin_incorrect"),
+        ("admin", None),
+        ("intent", None),
+        ("signed", None),
+    ]
+    assert records.json["records"][2]["body"]["operation"] == "unblock_pin"
+    for pin in (token.so_pin, "not-the-admin", "fresh-pin"):
+        assert pin not in records.out + desk.pane.screen
+
+
 def test_the_pin_is_changed_through_the_prompt(desk: Desk) -> None:
     token = desk.world.token
     answers = ((token.user_pin, "new-pin-1", "other-pin"), (token.user_pin, "new-pin-1", "new-pin-1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from host_parts import eventually, run, stop, workers
 from line_parts import CALLER, Holder, Line, opened_line
 from sealagent.consent.source import FdPinSource, FilePinSource
+from sealagent.daemon.suspend import SleepDetector, lock_after_sleep
 from sealagent.errors import SealAgentError
 from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import TokenInfo
@@ -176,10 +178,12 @@ def test_the_last_try_is_left_to_the_holder(
     async def scene() -> None:
         async with opened_line(tmp_path, token, source(tmp_path, token.user_pin)) as line:
             token.set_pin_flags(count_low=True, final_try=True)
-            with pytest.raises(SealAgentError, match="only one try is left") as refused:
+            before = token.pin_flags()
+            with pytest.raises(SealAgentError, match="one try is left") as refused:
                 await line.sign()
-            assert refused.value.code == "pin_source_refused"
-            assert (await _info(line)).pin.final_try  # not even tried
+            assert refused.value.code == "pin_last_try"
+            assert token.pin_flags() == before  # not even tried
+            assert line.entries() == [("refused", "pin_last_try")]
             token.set_pin_flags(count_low=True)
             await line.sign()
 
@@ -188,12 +192,13 @@ def test_the_last_try_is_left_to_the_holder(
 
 def test_a_locked_or_final_state_is_looked_up_at_the_last_moment(tmp_path: Path, token: SoftToken) -> None:
     async def scene() -> None:
-        holder = Holder(token.user_pin)
+        holder = Holder(token.user_pin, confirms=True)
         async with opened_line(tmp_path, token, holder) as line:
             await line.inventory.snapshot()
             token.set_pin_flags(final_try=True)
             await line.sign()
             assert holder.asked[0].pin.final_try
+            assert len(holder.confirmations) == 1
             await line.unlocker.lock((await _info(line)).uri)
             token.lock()
             with pytest.raises(PinLocked):
@@ -206,20 +211,20 @@ def test_a_locked_or_final_state_is_looked_up_at_the_last_moment(tmp_path: Path,
 def test_a_token_that_hangs_holds_up_no_listing_for_long(
     tmp_path: Path, token: SoftToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sealagent.signing.inventory.READING_PATIENCE", 0.3)
-    monkeypatch.setattr("sealdrivers.host.service.LISTING_PATIENCE", 0.3)
-
     async def scene() -> None:
         async with opened_line(tmp_path, token, Holder(token.user_pin)) as line:
             await line.sign()
             [worker] = workers(line.tokens)
             stop(worker)
+            monkeypatch.setattr("sealagent.signing.inventory.READING_PATIENCE", 0.3)
+            monkeypatch.setattr("sealdrivers.host.service.LISTING_PATIENCE", 0.3)
             async with asyncio.timeout(1.5):  # two patiences for the first, none for the others
                 for _ in range(10):
                     shown = await line.inventory.snapshot(fresh=True)
             assert len(shown.keys) == 1
             assert "has not answered yet" in shown.faults[0]
             worker.kill(WorkerDied("it hangs"))
+            monkeypatch.undo()
             shown = await line.inventory.snapshot(fresh=True)
             shown = await line.inventory.snapshot(fresh=True)
             assert not shown.faults
@@ -237,5 +242,29 @@ def test_what_changes_during_a_look_is_not_lost(tmp_path: Path, token: SoftToken
             line.inventory.invalidate()
             await looking
             assert len((await line.inventory.snapshot()).keys) == 2
+
+    run(scene)
+
+
+def test_a_machine_that_slept_locks_every_token(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        asleep = 0.0
+        async with opened_line(tmp_path, token, holder) as line:
+            await line.sign()
+            uri = (await _info(line)).uri
+            detector = SleepDetector(lambda: time.monotonic() + asleep, time.monotonic)
+            watching = asyncio.create_task(lock_after_sleep(line.unlocker, line.events.append, detector, 0.01))
+            await asyncio.sleep(0.1)
+            assert line.unlocker.is_unlocked(uri)
+            asleep = 3.0
+            await eventually(lambda: not line.unlocker.is_unlocked(uri), "the token is locked")
+            await eventually(lambda: line.events[-1].name == "token_locked", "the event")
+            assert [event.name for event in line.events[-2:]] == ["machine_slept", "token_locked"]
+            assert not (await _info(line)).logged_in
+            await line.sign()
+            assert len(holder.asked) == 2
+            watching.cancel()
+            await asyncio.wait((watching,))
 
     run(scene)

@@ -28,6 +28,7 @@ _FUNCTIONS: dict[str, tuple[int, tuple[type, ...]]] = {
     "C_GetTokenInfo": (6, (_ULONG, _PTR)),
     "C_GetMechanismList": (7, (_ULONG, _PTR, _PTR)),
     "C_GetMechanismInfo": (8, (_ULONG, _ULONG, _PTR)),
+    "C_InitPIN": (10, (_ULONG, _PTR, _ULONG)),
     "C_SetPIN": (11, (_ULONG, _PTR, _ULONG, _PTR, _ULONG)),
     "C_OpenSession": (12, (_ULONG, _ULONG, _PTR, _PTR, _PTR)),
     "C_CloseSession": (13, (_ULONG,)),

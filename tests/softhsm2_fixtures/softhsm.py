@@ -25,6 +25,8 @@ SM2_CURVE = "06082a811ccf5501822d"
 _TOKEN_FLAGS = bytes.fromhex("000000008000534b0000000000000002")
 """How token.object marks the attribute that holds CK_TOKEN_INFO.flags: its type, and the kind "unsigned long"."""
 _COUNT_LOW, _FINAL_TRY, _LOCKED = 0x10000, 0x20000, 0x40000
+_ADMIN_SHIFT = 4
+"""Bits between a flag of the user PIN and the same flag of the security officer's."""
 
 
 @dataclass(frozen=True)
@@ -117,21 +119,31 @@ class SoftToken:
         """Enter a wrong user PIN; SoftHSM then raises CKF_USER_PIN_COUNT_LOW, and never locks by itself."""
         self._ask("wrong_pin", pin=f"{self.user_pin}x")
 
-    def set_pin_flags(self, *, count_low: bool = False, final_try: bool = False, locked: bool = False) -> None:
-        """Write the user PIN flags that C_GetTokenInfo shows.
+    def set_pin_flags(
+        self, *, count_low: bool = False, final_try: bool = False, locked: bool = False, admin: bool = False
+    ) -> None:
+        """Write the flags of the user PIN, or of the security officer's, that C_GetTokenInfo shows.
 
         SoftHSM 2.6.1 counts no tries, so FINAL_TRY and LOCKED are written into its token file. C_Login still
         takes the right PIN: the flags are what a program must heed. For the return value CKR_PIN_LOCKED see
         :mod:`softhsm2_fixtures.faults`.
         """
-        path = self.directory / "token.object"
-        data = bytearray(path.read_bytes())
-        at = data.index(_TOKEN_FLAGS) + len(_TOKEN_FLAGS)
-        flags = int.from_bytes(data[at : at + 8], "big") & ~(_COUNT_LOW | _FINAL_TRY | _LOCKED)
-        flags |= count_low * _COUNT_LOW | final_try * _FINAL_TRY | locked * _LOCKED
+        shift = _ADMIN_SHIFT * admin
+        data, at = self._token_file()
+        flags = int.from_bytes(data[at : at + 8], "big") & ~((_COUNT_LOW | _FINAL_TRY | _LOCKED) << shift)
+        flags |= (count_low * _COUNT_LOW | final_try * _FINAL_TRY | locked * _LOCKED) << shift
         data[at : at + 8] = flags.to_bytes(8, "big")
         data[:8] = (int.from_bytes(data[:8], "big") + 1).to_bytes(8, "big")  # generation: other processes read again
-        path.write_bytes(data)
+        (self.directory / "token.object").write_bytes(data)
+
+    def pin_flags(self) -> int:
+        """Return CK_TOKEN_INFO.flags as the token file has them."""
+        data, at = self._token_file()
+        return int.from_bytes(data[at : at + 8], "big")
+
+    def _token_file(self) -> tuple[bytearray, int]:
+        data = bytearray((self.directory / "token.object").read_bytes())
+        return data, data.index(_TOKEN_FLAGS) + len(_TOKEN_FLAGS)
 
     def lock(self) -> None:
         """Show the user PIN as locked; see :meth:`set_pin_flags`."""

@@ -39,6 +39,9 @@ class Scripted:
         self.given.append(bytearray(answer))
         return self.given[-1]
 
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        raise AssertionError("nobody asks here")
+
 
 def test_wipe_is_in_place() -> None:
     pin = bytearray(b"secret")
@@ -53,6 +56,18 @@ def test_new_pin_is_asked_twice() -> None:
     assert [asked.purpose for asked in prompter.asked] == ["change_new", "change_repeat"]
     assert not any(asked.previous_wrong for asked in prompter.asked)
     assert prompter.given[1] == bytes(8)
+
+
+def test_a_new_pin_of_another_is_asked_for_as_such() -> None:
+    prompter = Scripted(b"12345678", b"12345678")
+    asyncio.run(ask_new_pin(prompter, replace(REQUEST, purpose="unblock_admin"), ("unblock_new", "unblock_repeat")))
+    assert [asked.purpose for asked in prompter.asked] == ["unblock_new", "unblock_repeat"]
+
+
+def test_where_nobody_is_asked_nobody_has_confirmed(tmp_path: Path) -> None:
+    request = replace(REQUEST, pin=PinState(tries_left=1))
+    assert asyncio.run(NoPrompter("name another").confirm_last_try(request)) is False
+    assert asyncio.run(FilePinSource(tmp_path / "pin").confirm_last_try(request)) is False
 
 
 @pytest.mark.parametrize("repeated", [b"12345679", b"1234567", SealAgentError("pin_cancelled", "no")])

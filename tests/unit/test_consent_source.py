@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,3 +195,13 @@ def test_secret_is_nowhere_to_be_seen(tmp_path: Path, caplog: pytest.LogCaptureF
     assert secret.decode() not in repr(kept)
     kept.close()
     assert secret not in vars(kept)["_content"]
+
+
+@pytest.mark.parametrize("source", [lambda folder: file_source(folder, b"1234"), lambda _: fd_source(b"1234")])
+def test_a_stored_pin_confirms_nothing(tmp_path: Path, source: Callable[[Path], FilePinSource | FdPinSource]) -> None:
+    made = source(tmp_path)
+    assert asyncio.run(made.confirm_last_try(replace(REQUEST, pin=PinState(tries_left=1)))) is False
+    for purpose in ("unblock_admin", "unblock_new", "unblock_repeat"):
+        with pytest.raises(SealAgentError) as caught:
+            ask(made, replace(REQUEST, purpose=purpose))
+        assert caught.value.code == "pin_source_refused"

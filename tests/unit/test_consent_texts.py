@@ -5,14 +5,16 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 from string import Formatter
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sealagent.callers.peer import Caller
+from sealagent.consent.pinentry import _lines
 from sealagent.consent.prompter import PinRequest, Purpose
-from sealagent.consent.texts import _TEXTS, Language, language, prompt_text, shown
+from sealagent.consent.texts import _TEXTS, YES, Language, confirm_text, language, prompt_text, shown
 from sealdrivers.contract import PinState
 
 REQUEST = PinRequest(
@@ -24,6 +26,9 @@ REQUEST = PinRequest(
     document="采购合同.ofd",
     seal="某某公司合同专用章",
 )
+
+
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
 def fields(text: str) -> set[str | None]:
@@ -78,6 +83,8 @@ def test_everything_the_holder_needs_to_know_is_shown(chosen: Language) -> None:
         (PinState(tries_left=1), ["final", "tries"]),
         (PinState(tries_left=5, count_low=True), ["low", "tries"]),
         (PinState(locked=True), ["locked"]),
+        (PinState(factory_pin=True), ["factory"]),
+        (PinState(factory_pin=True, tries_left=1, final_try=True), ["final", "tries", "factory"]),
     ],
 )
 def test_counter(chosen: Language, pin: PinState, names: list[str]) -> None:
@@ -92,10 +99,56 @@ def test_wrong_before_and_wrong_length() -> None:
     assert "64" in (prompt_text(REQUEST, "en", wrong_length=True).error or "")
 
 
-@pytest.mark.parametrize("purpose", ["unlock", "change_old", "change_new", "change_repeat"])
+@pytest.mark.parametrize("purpose", get_args(Purpose))
 def test_purposes_differ(purpose: Purpose) -> None:
     for chosen in ("en", "zh_CN"):
         assert prompt_text(replace(REQUEST, purpose=purpose), chosen).description[0] == _TEXTS[chosen][purpose]
+
+
+def test_the_administrators_pin_is_called_so() -> None:
+    asked = {chosen: prompt_text(replace(REQUEST, purpose="unblock_admin"), chosen) for chosen in LANGUAGES}
+    assert "ADMINISTRATOR" in asked["en"].description[0]
+    assert "管理员" in asked["zh_CN"].description[0]
+    assert (asked["en"].prompt, asked["zh_CN"].prompt) == ("Administrator's PIN:", "管理员 PIN：")
+    new = prompt_text(replace(REQUEST, purpose="unblock_new", pin=PinState(tries_left=1)), "en")
+    assert new.prompt == "New PIN:"
+    assert not any("LAST TRY" in line for line in new.description)  # it spends none
+
+
+@pytest.mark.parametrize("chosen", LANGUAGES)
+def test_the_question_before_the_last_try(chosen: Language) -> None:
+    asked = confirm_text(replace(REQUEST, pin=PinState(tries_left=1)), chosen)
+    text = "\n".join(asked.description)
+    for part in ("/usr/bin/wps", "4242", "采购合同.ofd", "某某公司合同专用章", "单位公章", "0123456789ABCDEF"):
+        assert part in text
+    assert asked.description[0] == _TEXTS[chosen]["confirm"]
+    assert any(word in asked.prompt for word in YES)
+    assert "_Y" in asked.ok  # the key that means yes in a pinentry without a mouse
+    assert "_N" in asked.cancel
+    admin = confirm_text(replace(REQUEST, purpose="unblock_admin"), chosen)
+    assert admin.description[0] == _TEXTS[chosen]["confirm_admin"]
+
+
+@pytest.mark.parametrize("chosen", LANGUAGES)
+@pytest.mark.parametrize("purpose", get_args(Purpose))
+def test_every_text_fits_a_line_of_assuan(chosen: Language, purpose: Purpose) -> None:
+    long = "合同" * 400
+    request = replace(
+        REQUEST,
+        token_label=long,
+        token_serial=long,
+        document=long,
+        seal=long,
+        pin=PinState(tries_left=1, final_try=True, count_low=True, factory_pin=True),
+        caller=Caller(1000, 1000, 4_000_000, f"/{long}", 1),
+        purpose=purpose,
+        previous_wrong=True,
+    )
+    for lines in (
+        _lines(lambda shorter: prompt_text(request, chosen, wrong_length=True, shorter=shorter)),
+        _lines(lambda shorter: confirm_text(request, chosen, shorter=shorter)),
+    ):
+        assert max(len(line.encode()) for line in lines) < 1000
 
 
 def test_unknown_program_and_no_document() -> None:

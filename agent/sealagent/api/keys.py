@@ -19,7 +19,7 @@ from sealagent.signing.administration import administered
 from sealagent.signing.inventory import AvailableKey, is_key_of
 from sealagent.signing.mechanisms import algorithm_of, certified_choice
 from sealagent.signing.unlock import Occasion
-from sealdrivers.contract import TokenInfo
+from sealdrivers.contract import PinState, TokenInfo
 
 __all__ = ["ROUTES"]
 
@@ -39,14 +39,19 @@ def _token(parts: Services, token: TokenInfo) -> dict[str, Any]:
         "unlocked": parts.unlocker.is_unlocked(token.uri) or not token.login_required,
         "protected_authentication_path": token.protected_authentication_path,
         "write_protected": token.write_protected,
-        "pin": {
-            "initialized": token.pin.initialized,
-            "tries_left": token.pin.tries_left,
-            "count_low": token.pin.count_low,
-            "final_try": token.pin.final_try,
-            "locked": token.pin.locked,
-            "factory_pin": token.pin.factory_pin,
-        },
+        "pin": _pin(token.pin),
+        "admin_pin": _pin(token.admin_pin),
+    }
+
+
+def _pin(pin: PinState) -> dict[str, Any]:
+    return {
+        "initialized": pin.initialized,
+        "tries_left": pin.tries_left,
+        "count_low": pin.count_low,
+        "final_try": pin.final_try,
+        "locked": pin.locked,
+        "factory_pin": pin.factory_pin,
     }
 
 
@@ -94,6 +99,21 @@ async def change_pin(request: web.Request) -> web.StreamResponse:
         async with administered(parts.ledger, caller, "change_pin", token=token.uri):
             await parts.unlocker.change_pin(token, Occasion(caller))
         return json_answer(_token(parts, token))
+
+    return await once(request, b"", work)
+
+
+async def unblock_pin(request: web.Request) -> web.StreamResponse:
+    """``POST /v1/tokens/{token}/unblock``: the agent asks for the administrator's PIN and the new one."""
+    parts = services(request)
+    caller = request[CALLER]
+    token = await parts.inventory.token(request.match_info["token"])
+
+    async def work() -> Answer:
+        async with administered(parts.ledger, caller, "unblock_pin", token=token.uri):
+            await parts.unlocker.unblock_pin(token, Occasion(caller))
+        parts.inventory.invalidate()
+        return json_answer(_token(parts, await parts.inventory.token(token.id)))
 
     return await once(request, b"", work)
 
@@ -203,7 +223,25 @@ ROUTES = (
         "Change a token's PIN; the agent asks the holder for the old and the new one",
         m.TokenOut,
         changes=True,
-        errors=("token_not_found", "pin_incorrect", "pin_locked", "pin_mismatch", "pin_cancelled"),
+        errors=("token_not_found", "pin_incorrect", "pin_locked", "pin_last_try", "pin_mismatch", "pin_cancelled"),
+    ),
+    Route(
+        "POST",
+        "/v1/tokens/{token}/unblock",
+        unblock_pin,
+        "Set a new PIN of the user with the administrator's; the agent asks for both",
+        m.TokenOut,
+        changes=True,
+        errors=(
+            "token_not_found",
+            "admin_pin_incorrect",
+            "admin_pin_locked",
+            "pin_last_try",
+            "pin_rejected",
+            "pin_mismatch",
+            "pin_cancelled",
+            "not_supported",
+        ),
     ),
     Route("GET", "/v1/keys", list_keys, "Keys on plugged-in tokens", m.KeysOut),
     Route(

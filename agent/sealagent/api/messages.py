@@ -186,6 +186,7 @@ class TokenOut(_Message):
     protected_authentication_path: bool
     write_protected: bool
     pin: PinStateOut
+    admin_pin: PinStateOut = Field(description="of the administrator (SKF), the security officer (PKCS#11)")
 
 
 class TokensOut(_Message):

@@ -12,6 +12,7 @@ import click
 from sealagent import __version__
 from sealagent.catalog import problem
 from sealagent.cli.output import clean, say, usable
+from sealagent.cli.token import factory_pin
 from sealagent.client import Agent, AgentError
 from sealagent.errors import SealAgentError
 from sealagent.paths import config_files, socket_path
@@ -73,6 +74,8 @@ def _agent(agent: Agent) -> None:
     for token in tokens["tokens"]:
         soft = " (software: test only)" if token["software"] else ""
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")
+        if token["pin"]["factory_pin"]:
+            click.echo(f"              → {factory_pin(token)}")
     for seal in seals["seals"]:
         click.echo(f"seal          {clean(seal['name'])}: usable now: {usable(seal)}")
     for fault in dict.fromkeys([*tokens["faults"], *seals["faults"]]):

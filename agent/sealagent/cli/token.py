@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sealagent.cli.output import clean, json_option, print_json, table
+from sealagent.cli.output import clean, json_option, print_json, say, table
 from sealagent.client import Agent
 
 
@@ -17,6 +17,7 @@ def command() -> None:
     \b
     sealagent token list
     sealagent token change-pin TOKEN
+    sealagent token unblock-pin TOKEN
     """
 
 
@@ -33,6 +34,12 @@ def _pin(token: dict[str, Any]) -> str:
     if pin["tries_left"] is not None:
         return f"{pin['tries_left']} tries left"
     return "tries low" if pin["count_low"] else "ok"
+
+
+def factory_pin(token: dict[str, Any]) -> str:
+    """Return what to do about a PIN that anybody who knows the product knows."""
+    change = f"sealagent token change-pin {clean(token['id'])}"
+    return say(f"the PIN is still the factory's; change it: {change}", f"仍在使用出厂 PIN，请修改：{change}")
 
 
 @command.command("list")
@@ -58,6 +65,9 @@ def list_tokens(as_json: bool) -> None:
             for token in answer["tokens"]
         ],
     )
+    for token in answer["tokens"]:
+        if token["pin"]["factory_pin"]:
+            click.echo(f"{say('warning', '警告')}: {clean(token['label'])}: {factory_pin(token)}", err=True)
     for fault in answer["faults"]:
         click.echo(f"warning: {clean(fault)}", err=True)
     if not answer["tokens"]:
@@ -79,3 +89,12 @@ def change_pin(token: str) -> None:
     with Agent() as agent:
         agent.change_pin(token)
     click.echo("the PIN was changed", err=True)
+
+
+@command.command("unblock-pin")
+@click.argument("token")
+def unblock_pin(token: str) -> None:
+    """Set a new PIN on TOKEN (id, serial or label) with the administrator's; the agent's own prompt asks for both."""
+    with Agent() as agent:
+        agent.unblock_pin(token)
+    click.echo(say("the PIN was unblocked; the new one counts from now on", "PIN 已解锁，请使用新 PIN"), err=True)

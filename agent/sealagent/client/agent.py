@@ -237,6 +237,10 @@ class Agent:
         """Change a token's PIN; the agent asks its holder."""
         return self._post(f"/v1/tokens/{_part(token)}/pin", None)
 
+    def unblock_pin(self, token: str) -> Json:
+        """Set a new PIN of the user; the agent asks for the administrator's PIN and the new one."""
+        return self._post(f"/v1/tokens/{_part(token)}/unblock", None)
+
     # The record
 
     def records(self, after: int = 0, limit: int = 100) -> Json:

@@ -13,13 +13,13 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sealagent.consent.assuan import MAX_COMMAND, AssuanClient, AssuanError, escape
 from sealagent.consent.prompter import DEFAULT_TIMEOUT, MAX_ATTEMPTS, PinRequest, length_fits, pin_length_error, wipe
 from sealagent.consent.terminal import SavedTerminal
-from sealagent.consent.texts import Language, language, prompt_text
+from sealagent.consent.texts import Language, PromptText, confirm_text, language, prompt_text
 from sealagent.errors import SealAgentError
 
 __all__ = ["PROGRAMS", "Pinentry", "PinentrySettings", "find_pinentry"]
@@ -97,15 +97,39 @@ class Pinentry:
                 raise
         return pin
 
-    async def _dialog(self, client: AssuanClient, request: PinRequest) -> bytearray:
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        """Show one question; every way to leave it but its yes is no."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as client:
+                    await self._prepared(client)
+                    for line in _lines(lambda shorter: confirm_text(request, self._language, shorter=shorter)):
+                        await client.command(line)
+                    await self._limited(client)
+                    await client.command("CONFIRM")
+            except TimeoutError:
+                raise _timeout() from None
+            except AssuanError as error:
+                if error.code in _CANCELLED:
+                    return False
+                raise _answered(error.code) from None
+        return True
+
+    async def _prepared(self, client: AssuanClient) -> None:
         await client.greeting()
         for option in self._options():
             with contextlib.suppress(AssuanError):  # an option it does not know changes nothing
                 await client.command(f"OPTION {option}")
+
+    async def _limited(self, client: AssuanClient) -> None:
+        await client.command(f"SETTIMEOUT {math.ceil(self._settings.timeout)}")
+
+    async def _dialog(self, client: AssuanClient, request: PinRequest) -> bytearray:
+        await self._prepared(client)
         for attempt in range(MAX_ATTEMPTS):
             for line in _commands(request, self._language, attempt > 0):
                 await client.command(line)
-            await client.command(f"SETTIMEOUT {math.ceil(self._settings.timeout)}")
+            await self._limited(client)
             pin = await client.ask("GETPIN")
             if length_fits(pin):
                 return pin
@@ -160,9 +184,17 @@ class Pinentry:
 
 
 def _commands(request: PinRequest, chosen: Language, wrong_length: bool) -> list[str]:
-    """Return the commands that fill the dialog, each within the length of an Assuan line."""
+    """Return the commands that fill the dialog."""
+    return _lines(lambda shorter: prompt_text(request, chosen, wrong_length=wrong_length, shorter=shorter))
+
+
+def _lines(text_of: Callable[[int], PromptText]) -> list[str]:
+    """Return the commands that show a text, each within the length of an Assuan line.
+
+    :param text_of: gives the text, with foreign names as many times shorter as it is told.
+    """
     for shorter in (1, 2, 4):
-        text = prompt_text(request, chosen, wrong_length=wrong_length, shorter=shorter)
+        text = text_of(shorter)
         commands = {
             "SETTITLE": text.title,
             "SETDESC": "\n".join(text.description),
@@ -208,7 +240,7 @@ def _answered(code: int) -> SealAgentError:
 
 
 def _timeout() -> SealAgentError:
-    return SealAgentError("prompt_timeout", "nobody entered the PIN in time")
+    return SealAgentError("prompt_timeout", "nobody answered the prompt in time")
 
 
 def _own_terminal() -> str | None:

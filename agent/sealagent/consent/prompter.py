@@ -16,6 +16,7 @@ from sealdrivers.contract import PinState
 __all__ = [
     "MAX_PIN",
     "MIN_PIN",
+    "SPENDING",
     "NoPrompter",
     "PinRequest",
     "Prompter",
@@ -36,7 +37,11 @@ DEFAULT_TIMEOUT = 120.0
 MAX_ATTEMPTS = 3
 """Times a dialog asks again for an entry that is empty or too long; no try of the token is spent on those."""
 
-Purpose = Literal["unlock", "change_old", "change_new", "change_repeat"]
+Purpose = Literal[
+    "unlock", "change_old", "change_new", "change_repeat", "unblock_admin", "unblock_new", "unblock_repeat"
+]
+SPENDING: frozenset[Purpose] = frozenset({"unlock", "change_old", "unblock_admin"})
+"""Purposes whose PIN the device checks, which spends a try; the others set a new PIN."""
 
 
 class RequestingProgram(Protocol):
@@ -56,6 +61,7 @@ class PinRequest:
     token_label: str
     token_serial: str
     pin: PinState
+    """What is known of the PIN that is asked for: the user's, or for ``unblock_admin`` the administrator's."""
     purpose: Purpose
     caller: RequestingProgram | None
     document: str | None
@@ -67,13 +73,20 @@ class PinRequest:
 
 
 class Prompter(Protocol):
-    """A way to get a PIN."""
+    """A way to get a PIN, and the holder's word that its last try may be spent."""
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
         """Return the PIN; the caller wipes it.
 
         :raises SealAgentError: ``pin_cancelled``, ``prompt_unavailable``, ``prompt_failed``, ``prompt_timeout``,
             ``pin_length`` (outside :data:`MIN_PIN` to :data:`MAX_PIN` octets), ``pin_source_refused`` (a stored PIN).
+        """
+
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        """Ask whether the last try of the PIN may be spent. Only a person's plain yes is True; where nobody can be
+        asked, the answer is no.
+
+        :raises SealAgentError: ``prompt_unavailable``, ``prompt_failed``, ``prompt_timeout``.
         """
 
 
@@ -100,15 +113,22 @@ class NoPrompter:
         """:raises SealAgentError: ``prompt_unavailable``, always."""
         raise SealAgentError("prompt_unavailable", f"there is no way to ask for the PIN: {self._next_step}")
 
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        """Nobody is asked, so nobody has confirmed."""
+        return False
 
-async def ask_new_pin(prompter: Prompter, request: PinRequest) -> bytearray:
+
+async def ask_new_pin(
+    prompter: Prompter, request: PinRequest, purposes: tuple[Purpose, Purpose] = ("change_new", "change_repeat")
+) -> bytearray:
     """Ask for a new PIN twice and return it; the caller wipes it.
 
+    :param purposes: of the first and of the second prompt.
     :raises SealAgentError: ``pin_mismatch``: the two differ; nothing was changed; and those of :class:`Prompter`.
     """
-    new = await prompter.ask_pin(replace(request, purpose="change_new", previous_wrong=False))
+    new = await prompter.ask_pin(replace(request, purpose=purposes[0], previous_wrong=False))
     try:
-        repeated = await prompter.ask_pin(replace(request, purpose="change_repeat", previous_wrong=False))
+        repeated = await prompter.ask_pin(replace(request, purpose=purposes[1], previous_wrong=False))
     except BaseException:
         wipe(new)
         raise

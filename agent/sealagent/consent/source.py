@@ -5,7 +5,7 @@ label. A line with a colon is always of the second kind, so that the PIN of one 
 ending of a line (LF or CR LF) is no part of the PIN.
 
 A PIN the token called wrong is never offered to it again, until the content is another. The last try of a token is
-never spent from here.
+never spent from here: a file cannot say that its owner wants that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import stat
 import time
 from pathlib import Path
 
-from sealagent.consent.prompter import PinRequest, length_fits, pin_length_error, wipe
+from sealagent.consent.prompter import SPENDING, PinRequest, length_fits, pin_length_error, wipe
 from sealagent.errors import SealAgentError
 
 __all__ = ["FdPinSource", "FilePinSource"]
@@ -41,6 +41,10 @@ class _PinSource:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r})"
 
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        """A stored PIN is nobody's word: the answer is no."""
+        return False
+
     def rejected(self, request: PinRequest) -> None:
         """Take note that the token refused the PIN it was offered last."""
         offered = self._offered.pop(_token(request), None)
@@ -50,9 +54,11 @@ class _PinSource:
     def _offer(self, request: PinRequest, content: bytearray) -> bytearray:
         """Return the PIN for a token and wipe the content."""
         try:
-            if request.purpose not in ("unlock", "change_old"):
+            if request.purpose == "unblock_admin":
+                raise self._refuse("it never answers for the administrator; ask with pinentry or on a terminal")
+            if request.purpose not in SPENDING:
                 raise self._refuse("a stored PIN cannot become a new one; ask with pinentry or on a terminal")
-            if request.pin.final_try or request.pin.tries_left == 1:
+            if request.pin.last_try:
                 raise self._refuse("only one try is left, which nobody but the holder may spend; enter the PIN by hand")
             pin = self._find(request, content)
         finally:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import termios
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 
 from sealagent.consent.prompter import (
@@ -19,7 +19,7 @@ from sealagent.consent.prompter import (
     pin_length_error,
     wipe,
 )
-from sealagent.consent.texts import PromptText, language, prompt_text
+from sealagent.consent.texts import YES, PromptText, confirm_text, language, prompt_text
 from sealagent.errors import SealAgentError
 
 __all__ = ["SavedTerminal", "TerminalPrompter", "terminal_usable"]
@@ -28,6 +28,8 @@ _ENTER = frozenset(b"\r\n")
 _CANCEL = frozenset((0x03, 0x04, 0x1B))  # Ctrl-C, Ctrl-D, Escape (also the start of an arrow key: never part of a PIN)
 _BACKSPACE = frozenset((0x08, 0x7F))
 _CLEAR = 0x15  # Ctrl-U
+MAX_LINE = 4096
+"""Octets of a line that a terminal lets the user edit (MAX_CANON and beyond)."""
 
 
 class SavedTerminal:
@@ -69,30 +71,50 @@ class TerminalPrompter:
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
         """Show the request and read one line. Cancelling the wait restores the terminal."""
+        async with self._own_turn(), self._set_up(echo=False) as fd:
+            for attempt in range(MAX_ATTEMPTS):
+                _write(fd, prompt_text(request, self._language, wrong_length=attempt > 0))
+                pin = await _read_line(fd)
+                if length_fits(pin):
+                    return pin
+                wipe(pin)
+            raise pin_length_error()
+
+    async def confirm_last_try(self, request: PinRequest) -> bool:
+        """Show the question and read one line; only one of :data:`~sealagent.consent.texts.YES` is yes."""
+        async with self._own_turn(), self._set_up(echo=True) as fd:
+            _write(fd, confirm_text(request, self._language))
+            return await _read_words(fd) in YES
+
+    @contextlib.asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[None]:
         async with self._turn:
             try:
                 async with asyncio.timeout(self._timeout):
-                    return await self._ask(request)
+                    yield
             except TimeoutError:
-                raise SealAgentError("prompt_timeout", "nobody entered the PIN in time") from None
+                raise SealAgentError("prompt_timeout", "nobody answered the prompt in time") from None
             except (OSError, termios.error) as error:
                 raise SealAgentError("prompt_failed", f"the terminal {self._path} failed: {error}") from error
 
-    async def _ask(self, request: PinRequest) -> bytearray:
+    @contextlib.asynccontextmanager
+    async def _set_up(self, *, echo: bool) -> AsyncIterator[int]:
+        """Open the terminal without signals, and in the end put it back as it was.
+
+        :param echo: what is typed is shown, and comes in whole lines, which the terminal itself lets the user edit.
+        """
         fd = _open(self._path)
         try:
             settings = termios.tcgetattr(fd)
-            quiet = [*settings[:3], settings[3] & ~(termios.ECHO | termios.ICANON | termios.ISIG), *settings[4:]]
+            hidden = termios.ISIG if echo else termios.ECHO | termios.ICANON | termios.ISIG
+            changed = [*settings[:3], settings[3] & ~hidden, *settings[4:]]
+            if echo:  # Ctrl-C ends the line, and is part of it: no answer that counts
+                changed[6] = [*changed[6]]
+                changed[6][termios.VEOL] = b"\x03"
             try:
                 # TCSAFLUSH throws away what was typed before the prompt was there: it was meant for something else.
-                termios.tcsetattr(fd, termios.TCSAFLUSH, quiet)
-                for attempt in range(MAX_ATTEMPTS):
-                    _write(fd, prompt_text(request, self._language, wrong_length=attempt > 0))
-                    pin = await _read_line(fd)
-                    if length_fits(pin):
-                        return pin
-                    wipe(pin)
-                raise pin_length_error()
+                termios.tcsetattr(fd, termios.TCSAFLUSH, changed)
+                yield fd
             finally:
                 _set(fd, settings, termios.TCSAFLUSH)
         finally:
@@ -155,6 +177,23 @@ async def _read_line(fd: int) -> bytearray:
         loop.remove_reader(fd)
         wipe(octet)
         line.wipe()
+
+
+async def _read_words(fd: int) -> str:
+    """Read one line that is no secret, without the white space around it."""
+    readable = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, readable.set)
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()
+            try:
+                return os.read(fd, MAX_LINE).decode(errors="replace").strip(" \t\r\n")
+            except BlockingIOError:
+                continue
+    finally:
+        loop.remove_reader(fd)
 
 
 class _Line:

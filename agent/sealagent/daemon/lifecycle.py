@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from sealagent.daemon.builder import Daemon, build
 from sealagent.daemon.settings import Settings
+from sealagent.daemon.suspend import SleepDetector, lock_after_sleep
 from sealagent.daemon.systemd import notify
 from sealagent.errors import SealAgentError
 from sealagent.events import Event
@@ -54,19 +55,22 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
         loop.add_signal_handler(number, stop.set)
     daemon = await build(settings)
-    presence = None
+    watching: list[asyncio.Task[None]] = []
     try:
         await daemon.start()
-        presence = asyncio.create_task(_watch(daemon, settings.presence_seconds))
+        watching.append(asyncio.create_task(_watch(daemon, settings.presence_seconds)))
+        publish = daemon.services.events.publish
+        watching.append(asyncio.create_task(lock_after_sleep(daemon.unlocker, publish, SleepDetector())))
         notify("READY=1")
         log.info("listening at %s", settings.socket)
         ready()
         await stop.wait()
         notify("STOPPING=1")
     finally:
-        if presence is not None:
-            presence.cancel()
-            await asyncio.wait((presence,))
+        for task in watching:
+            task.cancel()
+        if watching:
+            await asyncio.wait(watching)
         await daemon.stop()
 
 

@@ -28,7 +28,7 @@ from sealagent.seals.build import assemble_signature, build_tbs
 from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
 from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
 from sealagent.signing.recording import Recorder
-from sealagent.signing.unlock import Occasion, Unlocker
+from sealagent.signing.unlock import EnteredPin, Occasion, Unlocker
 from sealagent.verdict import Verdict
 from sealdrivers.contract import Mechanism, TokenService
 from sealdrivers.errors import DriverError, LoginRequired
@@ -297,10 +297,16 @@ class SigningLine:
     async def _sign(self, work: _Work, finish: Callable[[bytes], bytes] | None) -> tuple[Entry, bytes]:
         """Bring one intent to a verified and finished signature, or on record as failed."""
         async with AsyncExitStack() as stack:
-            pin = await self._unlocked(work, stack)
+            entered = await self._unlocked(work, stack)
             intent = await self._recorder.intent(work.caller, work.facts)
             try:
-                signature = await self._tokens.sign(work.key.info.uri, work.mechanism, work.digest, pin)
+                signature = await self._tokens.sign(
+                    work.key.info.uri,
+                    work.mechanism,
+                    work.digest,
+                    entered.pin,
+                    confirmed_last_try=entered.confirmed_last_try,
+                )
                 if not verify_digest(work.public_key, work.algorithm, signature, work.digest).ok:
                     raise SealAgentError(
                         "device_signature_wrong",
@@ -317,7 +323,7 @@ class SigningLine:
                 raise
             return intent, value
 
-    async def _unlocked(self, work: _Work, stack: AsyncExitStack) -> bytearray | None:
+    async def _unlocked(self, work: _Work, stack: AsyncExitStack) -> EnteredPin:
         """Unlock the token; return a PIN only for a key that wants one with each signature."""
         token = work.key.token
         try:
@@ -326,7 +332,7 @@ class SigningLine:
                 return await stack.enter_async_context(self._unlocker.pin_for_signature(token, work.occasion))
         except (SealAgentError, DriverError) as error:
             await self._refuse(work.caller, work.facts, error)
-        return None
+        return EnteredPin(None)
 
     async def _refuse(self, caller: Caller, facts: Mapping[str, Any], error: SealAgentError | DriverError) -> NoReturn:
         """Put a refusal on record, then raise its error."""

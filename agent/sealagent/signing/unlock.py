@@ -1,4 +1,8 @@
-"""Unlocking tokens: who asks the holder, how long it holds, and that no PIN try is ever spent by itself."""
+"""Unlocking tokens: who asks the holder, how long it holds, and that no PIN try is ever spent by itself.
+
+The last try of a PIN is spent only after the holder has said so: the counter is looked at before the prompt, and read
+once more by the driver right before the PIN goes to the device.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from sealagent.consent.prompter import PinRequest, Prompter, Purpose, ask_new_pi
 from sealagent.errors import SealAgentError
 from sealagent.events import Event, Publish
 from sealdrivers.contract import TokenInfo, TokenService
-from sealdrivers.errors import PinIncorrect, PinLocked, PinRejected, TokenNotFound
+from sealdrivers.errors import AdminPinIncorrect, AdminPinLocked, PinIncorrect, PinLocked, PinRejected, TokenNotFound
 
-__all__ = ["Occasion", "Unlocker"]
+__all__ = ["EnteredPin", "Occasion", "Unlocker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,16 @@ class Occasion:
     caller: Caller | None
     document: str | None = None
     seal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnteredPin:
+    """A PIN for one signature."""
+
+    pin: bytearray | None = field(repr=False)
+    """None where it is entered on the device."""
+    confirmed_last_try: bool = False
+    """The holder allows its last try to be spent."""
 
 
 @dataclass(slots=True)
@@ -42,6 +56,8 @@ class _Known:
     unused: asyncio.Event = field(default_factory=asyncio.Event)
     wrong: bool = False
     """The PIN entered last was wrong."""
+    admin_wrong: bool = False
+    """So was the administrator's."""
 
     def __post_init__(self) -> None:
         self.unused.set()
@@ -105,6 +121,12 @@ class Unlocker:
         await self._tokens.logout(token_uri)
         self._publish(Event("token_locked", {"token": token_uri}))
 
+    async def lock_all(self) -> None:
+        """Log out of every token, in use or not."""
+        for token_uri, known in list(self._known.items()):
+            if known.unlocked is not None:
+                await self.lock(token_uri)
+
     async def lock_expired(self) -> None:
         """Log out of every token whose time is over and that nobody uses; called with each look for tokens."""
         for token_uri, known in list(self._known.items()):
@@ -124,7 +146,8 @@ class Unlocker:
         Time that runs out meanwhile locks the token after the block.
 
         :raises PinIncorrect: one try was spent; the next call asks anew.
-        :raises PinLocked: nothing was asked. :raises SealAgentError: the prompt was cancelled or impossible.
+        :raises PinLocked: nothing was asked. :raises SealAgentError: the prompt was cancelled or impossible, or
+            ``pin_last_try``: the holder did not confirm that the last try may be spent.
         """
         known = self._known[token.uri]
         async with known.turn:
@@ -137,22 +160,20 @@ class Unlocker:
             known.leave(self._now())
 
     @asynccontextmanager
-    async def pin_for_signature(self, token: TokenInfo, occasion: Occasion) -> AsyncIterator[bytearray | None]:
+    async def pin_for_signature(self, token: TokenInfo, occasion: Occasion) -> AsyncIterator[EnteredPin]:
         """Ask for the PIN for one signature of a key that always authenticates; it is wiped when the block ends.
 
-        None where it is entered on the device. A block that raises :class:`PinIncorrect` has spent a try, and the same
-        stored PIN is not offered again.
+        A block that raises :class:`PinIncorrect` has spent a try, and the same stored PIN is not offered again.
         """
-        if token.protected_authentication_path:
-            yield None
-            return
         present = await self._present(token.uri)
         request = self._request(present, occasion, "unlock")
         pin = bytearray()
         try:
             async with self._asked(present, request):
-                pin = await self._prompter.ask_pin(request)
-            yield pin
+                confirmed = await self._confirmed(request)
+                if not present.protected_authentication_path:
+                    pin = await self._prompter.ask_pin(request)
+            yield EnteredPin(None if present.protected_authentication_path else pin, confirmed)
         except PinIncorrect:
             self._rejected(token.uri, request)
             raise
@@ -164,23 +185,25 @@ class Unlocker:
             await known.unused.wait()
             await self.lock(token_uri)
         token = await self._present(token_uri)
-        if token.protected_authentication_path:
-            await self._tokens.login(token_uri, None)
-        else:
-            request = self._request(token, occasion, "unlock")
-            pin = bytearray()
-            try:
-                async with self._asked(token, request):
+        request = self._request(token, occasion, "unlock")
+        pin = bytearray()
+        try:
+            async with self._asked(token, request):
+                confirmed = await self._confirmed(request)
+                if not token.protected_authentication_path:
                     pin = await self._prompter.ask_pin(request)
-                await self._tokens.login(token_uri, pin)
-            except PinIncorrect:
-                self._rejected(token_uri, request)
-                raise
-            finally:
-                wipe(pin)
-            known.wrong = False
+            offered = None if token.protected_authentication_path else pin
+            await self._tokens.login(token_uri, offered, confirmed_last_try=confirmed)
+        except PinIncorrect:
+            self._rejected(token_uri, request)
+            raise
+        finally:
+            wipe(pin)
+        known.wrong = False
         known.unlocked = known.used = self._now()
         self._publish(Event("token_unlocked", {"token": token_uri}))
+        if token.pin.factory_pin:
+            self._publish(Event("factory_pin", {"token": token_uri}))
 
     async def change_pin(self, token: TokenInfo, occasion: Occasion) -> None:
         """Ask for the old PIN and twice for the new one, and change it on the token.
@@ -199,9 +222,10 @@ class Unlocker:
             old, new = bytearray(), bytearray()
             try:
                 async with self._asked(present, request):
+                    confirmed = await self._confirmed(request)
                     old = await self._prompter.ask_pin(request)
                     new = await ask_new_pin(self._prompter, request)
-                await self._tokens.change_pin(present.uri, old, new)
+                await self._tokens.change_pin(present.uri, old, new, confirmed_last_try=confirmed)
             except PinIncorrect:
                 self._rejected(token.uri, request)
                 raise
@@ -209,6 +233,56 @@ class Unlocker:
                 wipe(old)
                 wipe(new)
             known.wrong = False
+
+    async def unblock_pin(self, token: TokenInfo, occasion: Occasion) -> None:
+        """Ask for the administrator's PIN and twice for a new one of the user, which it sets; the token is locked then.
+
+        :raises AdminPinIncorrect: one try of the administrator's PIN was spent, nothing changed.
+        :raises AdminPinLocked: nothing was asked.
+        :raises SealAgentError: ``pin_mismatch``, ``pin_last_try``; ``not_supported``: the token takes PINs on itself.
+        """
+        known = self._known[token.uri]
+        async with known.turn:
+            present = await self._present(token.uri)
+            if present.protected_authentication_path:
+                raise SealAgentError(
+                    "not_supported", "a PIN that is entered on the device is unblocked with its own tool"
+                )
+            request = self._request(present, occasion, "unblock_admin")
+            admin, new = bytearray(), bytearray()
+            try:
+                async with self._asked(present, request):
+                    confirmed = await self._confirmed(request)
+                    admin = await self._prompter.ask_pin(request)
+                    new = await ask_new_pin(self._prompter, request, ("unblock_new", "unblock_repeat"))
+                if known.unlocked is not None:
+                    await known.unused.wait()
+                    await self.lock(token.uri)
+                await self._tokens.unblock_pin(present.uri, admin, new, confirmed_last_try=confirmed)
+            except AdminPinIncorrect:
+                known.admin_wrong = True
+                raise
+            finally:
+                wipe(admin)
+                wipe(new)
+            known.wrong = known.admin_wrong = False
+
+    async def _confirmed(self, request: PinRequest) -> bool:
+        """Have the holder confirm where one try is left; say whether that was so.
+
+        :raises SealAgentError: ``pin_last_try``: the answer was not yes, or there was nobody to ask.
+        """
+        if not request.pin.last_try:
+            return False
+        if await self._prompter.confirm_last_try(request):
+            return True
+        whose = "the administrator's PIN" if request.purpose == "unblock_admin" else "the PIN"
+        raise SealAgentError(
+            "pin_last_try",
+            f"one try is left for {whose}; nobody confirmed that it may be spent, and nothing was sent",
+            tries_left=request.pin.tries_left,
+            final_try=True,
+        )
 
     async def _present(self, token_uri: str) -> TokenInfo:
         """Look at the token anew: its PIN counter may have moved since it was listed."""
@@ -220,9 +294,11 @@ class Unlocker:
     @asynccontextmanager
     async def _asked(self, token: TokenInfo, request: PinRequest) -> AsyncIterator[None]:
         """Run a prompt, if asking makes sense at all; the end of the agent ends it."""
-        if token.pin.locked:
+        if request.pin.locked and request.purpose == "unblock_admin":
+            raise AdminPinLocked("the administrator's PIN is locked", locked=True)
+        if request.pin.locked:
             raise PinLocked("the token's PIN is locked", locked=True)
-        if not token.pin.initialized:
+        if not request.pin.initialized:
             raise PinRejected("the token has no user PIN yet; set one with the token's own tool")
         if self._closed:
             raise _stopping()
@@ -238,15 +314,16 @@ class Unlocker:
             raise _stopping() from None
 
     def _request(self, token: TokenInfo, occasion: Occasion, purpose: Purpose) -> PinRequest:
+        admin, known = purpose == "unblock_admin", self._known[token.uri]
         return PinRequest(
             token_label=token.label,
             token_serial=token.serial,
-            pin=token.pin,
+            pin=token.admin_pin if admin else token.pin,
             purpose=purpose,
             caller=occasion.caller,
             document=occasion.document,
             seal=occasion.seal,
-            previous_wrong=self._known[token.uri].wrong,
+            previous_wrong=known.admin_wrong if admin else known.wrong,
         )
 
     def _rejected(self, token_uri: str, request: PinRequest) -> None:

@@ -187,6 +187,8 @@ class WorkerProcess:
         self.alive = True
         self.logged_in: set[str] = set()
         """URIs of the tokens this process is logged in to."""
+        self.outdated: set[str] = set()
+        """URIs of the tokens whose PIN another process has changed since this one loaded the module."""
         self._queue: deque[Request] = deque()
         self._sent: deque[Request] = deque()
         """Handed to the worker and not answered; it is busy with the first."""

@@ -6,6 +6,8 @@ A frame is two unsigned 32-bit big-endian numbers (octets of the header, octets 
   ``{"id", "parts", "result"}`` or ``{"id", "parts", "error"}``; ``error`` is ``DriverError.to_wire()``.
 - The body holds the octets that are no text (PINs, digests, certificates, signatures) one behind the other;
   ``parts`` says how long each is. A PIN is never in the header.
+- ``login``, ``sign``, ``change_pin`` and ``unblock_pin`` take ``"confirmed_last_try": true``, without which the worker
+  refuses to spend the last try of a PIN.
 
 A worker answers a request before it begins the next, in the order they came. The daemon sends a request when the one
 before it is answered; only signatures may wait in the socket behind another. The first request is ``open``; it carries

@@ -126,13 +126,13 @@ class HostedTokens:
         """Return what the token holds now, as far as it may be read."""
         return await (await self._module(token_uri)).contents(token_uri)
 
-    async def login(self, token_uri: str, pin: bytearray | None) -> None:
+    async def login(self, token_uri: str, pin: bytearray | None, *, confirmed_last_try: bool = False) -> None:
         """Log in on every worker of the module; the first that refuses the PIN ends it. Wipes ``pin``.
 
         Cancelling it leaves the token locked.
         """
         try:
-            await (await self._module(token_uri)).login(token_uri, pin)
+            await (await self._module(token_uri)).login(token_uri, pin, confirmed_last_try)
         finally:
             if pin is not None:
                 wipe(pin)
@@ -145,24 +145,44 @@ class HostedTokens:
         """Say whether a worker is logged in to the token. None is after it died, or found the login gone."""
         return any(module.supervisor.logged_in(token_uri) for module in self._modules)
 
-    async def sign(self, key_uri: str, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes:
+    async def sign(
+        self,
+        key_uri: str,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None = None,
+        *,
+        confirmed_last_try: bool = False,
+    ) -> bytes:
         """Sign a digest on the device. Wipes ``pin``.
 
         :raises WorkerDied: or WorkerTimeout: whether the device signed is not known; nothing is tried again.
         """
         try:
             token_uri = self._keys.get(key_uri) or await self._token_of(key_uri)
-            return await self._routes[token_uri].sign(token_uri, key_uri, mechanism, digest, pin)
+            return await self._routes[token_uri].sign(token_uri, key_uri, mechanism, digest, pin, confirmed_last_try)
         finally:
             if pin is not None:
                 wipe(pin)
 
-    async def change_pin(self, token_uri: str, old: bytearray, new: bytearray) -> None:
+    async def change_pin(
+        self, token_uri: str, old: bytearray, new: bytearray, *, confirmed_last_try: bool = False
+    ) -> None:
         """Change the user PIN. Wipes both."""
         try:
-            await (await self._module(token_uri)).change_pin(token_uri, old, new)
+            await (await self._module(token_uri)).change_pin(token_uri, old, new, confirmed_last_try)
         finally:
             wipe(old)
+            wipe(new)
+
+    async def unblock_pin(
+        self, token_uri: str, admin: bytearray, new: bytearray, *, confirmed_last_try: bool = False
+    ) -> None:
+        """Set a new user PIN with the administrator's. Wipes both; the token is locked after it."""
+        try:
+            await (await self._module(token_uri)).unblock_pin(token_uri, admin, new, confirmed_last_try)
+        finally:
+            wipe(admin)
             wipe(new)
 
     async def generate_key(self, token_uri: str, type: KeyType, label: str, object_id: bytes) -> KeyInfo:

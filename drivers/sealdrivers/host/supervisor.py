@@ -31,6 +31,7 @@ from sealdrivers.contract import (
     TokenInfo,
 )
 from sealdrivers.errors import (
+    DeviceFailure,
     DriverError,
     LoginRequired,
     ModuleNotLoadable,
@@ -127,13 +128,19 @@ class ModuleSupervisor:
         return from_json(TokenContents, answer.header.get("result"))
 
     async def sign(
-        self, token_uri: str, key_uri: str, mechanism: Mechanism, digest: bytes, pin: bytearray | None
+        self,
+        token_uri: str,
+        key_uri: str,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None,
+        confirmed_last_try: bool = False,
     ) -> bytes:
         """Sign a digest with a key of the token."""
         parts = (digest,) if pin is None else (digest, pin)
         answer = await self._ask(
             "sign",
-            {"key": key_uri, "mechanism": mechanism},
+            {"key": key_uri, "mechanism": mechanism, **_confirmation(confirmed_last_try)},
             parts,
             token_uri=token_uri,
             seconds=self._timeouts.sign,
@@ -142,7 +149,7 @@ class ModuleSupervisor:
             raise WorkerProtocolError("the worker answered without a signature")
         return bytes(answer.parts[0])
 
-    async def login(self, token_uri: str, pin: bytearray | None) -> None:
+    async def login(self, token_uri: str, pin: bytearray | None, confirmed_last_try: bool = False) -> None:
         """Log in on one worker, then, once the PIN is known to be right, on the others.
 
         A further worker that fails otherwise than by refusing the PIN is left out; signing goes to the rest. After an
@@ -150,13 +157,18 @@ class ModuleSupervisor:
         """
         parts = () if pin is None else (pin,)
         async with self._login:
-            workers = self._all_workers()
-            ask = partial(self._ask, "login", {}, parts, token_uri=token_uri, seconds=self._timeouts.login, pinned=True)
+            self._retire_outdated(token_uri)
+            workers = [worker for worker in self._all_workers() if token_uri not in worker.outdated]
+            if not workers:
+                raise DeviceFailure("every worker of the module is busy, and knows the PIN only as it was; try again")
+            ask = partial(
+                self._ask, "login", parts=parts, token_uri=token_uri, seconds=self._timeouts.login, pinned=True
+            )
             accepted = False
             try:
                 for worker in workers:
                     try:
-                        await ask(worker=worker)
+                        await ask(_confirmation(confirmed_last_try), worker=worker)
                     except DriverError as error:
                         if not accepted or isinstance(error, (PinIncorrect, PinLocked, PinRejected)):
                             raise
@@ -188,10 +200,48 @@ class ModuleSupervisor:
         """Say whether a worker is logged in to the token, as far as is known without asking it."""
         return any(token_uri in worker.logged_in for worker in self._alive())
 
-    async def change_pin(self, token_uri: str, old: bytearray, new: bytearray) -> None:
+    async def change_pin(
+        self, token_uri: str, old: bytearray, new: bytearray, confirmed_last_try: bool = False
+    ) -> None:
         """Change the user PIN."""
+        await self._set_pin("change_pin", token_uri, (old, new), confirmed_last_try)
+
+    async def unblock_pin(
+        self, token_uri: str, admin: bytearray, new: bytearray, confirmed_last_try: bool = False
+    ) -> None:
+        """Set a new user PIN with the administrator's. The worker that does it is logged out of the token after it."""
+        await self._set_pin("unblock_pin", token_uri, (admin, new), confirmed_last_try)
+
+    async def _set_pin(
+        self, op: str, token_uri: str, pins: tuple[bytearray, bytearray], confirmed_last_try: bool
+    ) -> None:
+        arguments = _confirmation(confirmed_last_try)
         async with self._login:
-            await self._ask("change_pin", {}, (old, new), token_uri=token_uri, seconds=self._timeouts.login)
+            worker = self._choose(token_uri)
+            try:
+                await self._ask(
+                    op,
+                    arguments,
+                    pins,
+                    token_uri=token_uri,
+                    seconds=self._timeouts.login,
+                    worker=worker,
+                    pinned=True,
+                )
+            finally:
+                for other in self._alive():
+                    if other is not worker:
+                        other.outdated.add(token_uri)
+
+    def _retire_outdated(self, token_uri: str) -> None:
+        """End idle workers that know a PIN only as it was before another worker changed it.
+
+        SoftHSM 2.6.1 compares with what it read when it was loaded: the new PIN would be wrong there, and spend a try.
+        A worker that is busy is left alone, and not logged in.
+        """
+        for worker in self._alive():
+            if token_uri in worker.outdated and worker.load == 0:
+                worker.kill(WorkerDied("another worker of the module has changed the PIN"))
 
     async def generate_key(self, token_uri: str, type: KeyType, label: str, object_id: bytes) -> KeyInfo:
         """Generate a key pair on the device."""
@@ -351,6 +401,8 @@ class ModuleSupervisor:
             worker.logged_in &= {token.uri for token in found if token.logged_in}
         if token_uri is None:
             return
+        if request.op == "unblock_pin":
+            worker.logged_in.discard(token_uri)
         if error is None:
             if request.op == "login":
                 if request.abandoned:
@@ -376,7 +428,7 @@ class ModuleSupervisor:
         self._ended_workers = [ended for ended in self._ended_workers if not ended.gone] + [worker]
         if worker.served:
             self._failures = 0
-        if not self._closed:
+        if not self._closed and not worker.outdated:
             if not worker.ready and isinstance(reason, WorkerDied):
                 reason = ModuleNotLoadable("the module ended its worker process while it was being loaded")
             log.warning("%s: %s", worker.name, reason.message)
@@ -396,3 +448,7 @@ class ModuleSupervisor:
         self._timed_out += isinstance(reason, WorkerTimeout)
         delay = min(FIRST_DELAY * 2.0 ** (self._failures - 2), LONGEST_DELAY) if self._failures > 1 else 0.0
         self._not_before = asyncio.get_running_loop().time() + delay
+
+
+def _confirmation(confirmed_last_try: bool) -> dict[str, Any]:
+    return {"confirmed_last_try": True} if confirmed_last_try else {}

@@ -77,6 +77,7 @@ class Worker:
             "login": self._login,
             "logout": self._logout,
             "change_pin": self._change_pin,
+            "unblock_pin": self._unblock_pin,
             "generate_key": self._generate_key,
             "import_certificate": self._import_certificate,
             "import_data": self._import_data,
@@ -170,7 +171,7 @@ class Worker:
 
     def _login(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
         self._keys.clear()
-        self._token(header).login(_optional(parts, 0))
+        self._token(header).login(_optional(parts, 0), confirmed_last_try=_confirmed(header))
 
     def _logout(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
         self._keys.clear()
@@ -181,10 +182,15 @@ class Worker:
         key = self._keys.get(name)
         if key is None:
             key = self._keys[name] = self._token(header).key(name[1])
-        return key.sign(_member(Mechanism, header, "mechanism"), bytes(_part(parts, 0)), _optional(parts, 1))
+        mechanism, digest, pin = _member(Mechanism, header, "mechanism"), bytes(_part(parts, 0)), _optional(parts, 1)
+        return key.sign(mechanism, digest, pin, confirmed_last_try=_confirmed(header))
 
     def _change_pin(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
-        self._token(header).change_pin(_part(parts, 0), _part(parts, 1))
+        self._token(header).change_pin(_part(parts, 0), _part(parts, 1), confirmed_last_try=_confirmed(header))
+
+    def _unblock_pin(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
+        self._keys.clear()
+        self._token(header).unblock_pin(_part(parts, 0), _part(parts, 1), confirmed_last_try=_confirmed(header))
 
     def _generate_key(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
         kind = _member(KeyType, header, "type")
@@ -225,6 +231,11 @@ def _part(parts: list[bytearray], index: int) -> bytearray:
     if index >= len(parts):
         raise WorkerProtocolError("a part of the request's body is missing")
     return parts[index]
+
+
+def _confirmed(header: dict[str, Any]) -> bool:
+    """Say whether the holder allows the last try to be spent; nothing but ``true`` says so."""
+    return header.get("confirmed_last_try") is True
 
 
 def _optional(parts: list[bytearray], index: int) -> bytearray | None:

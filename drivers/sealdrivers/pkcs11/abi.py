@@ -15,13 +15,18 @@ __all__ = [
     "CKF_OS_LOCKING_OK",
     "CKF_PROTECTED_AUTHENTICATION_PATH",
     "CKF_SIGN",
+    "CKF_SO_PIN_COUNT_LOW",
+    "CKF_SO_PIN_FINAL_TRY",
+    "CKF_SO_PIN_LOCKED",
     "CKF_TOKEN_INITIALIZED",
     "CKF_USER_PIN_COUNT_LOW",
     "CKF_USER_PIN_FINAL_TRY",
     "CKF_USER_PIN_INITIALIZED",
     "CKF_USER_PIN_LOCKED",
+    "CKF_USER_PIN_TO_BE_CHANGED",
     "CKF_WRITE_PROTECTED",
     "CKU_CONTEXT_SPECIFIC",
+    "CKU_SO",
     "CKU_USER",
     "CK_ATTRIBUTE",
     "CK_C_INITIALIZE_ARGS",
@@ -45,10 +50,15 @@ CKF_TOKEN_INITIALIZED = 0x400
 CKF_USER_PIN_COUNT_LOW = 0x10000
 CKF_USER_PIN_FINAL_TRY = 0x20000
 CKF_USER_PIN_LOCKED = 0x40000
+CKF_USER_PIN_TO_BE_CHANGED = 0x80000
+CKF_SO_PIN_COUNT_LOW = 0x100000
+CKF_SO_PIN_FINAL_TRY = 0x200000
+CKF_SO_PIN_LOCKED = 0x400000
 
 # CK_MECHANISM_INFO.flags
 CKF_SIGN = 0x800
 
+CKU_SO = 0
 CKU_USER = 1
 CKU_CONTEXT_SPECIFIC = 2
 
@@ -126,6 +136,7 @@ _CALLED: dict[int, tuple[str, type]] = {
     0: ("C_Initialize", _function(POINTER(CK_C_INITIALIZE_ARGS))),
     1: ("C_Finalize", _function(c_void_p)),
     6: ("C_GetTokenInfo", _function(c_ulong, POINTER(CK_TOKEN_INFO))),
+    10: ("C_InitPIN", _function(c_ulong, c_void_p, c_ulong)),
     11: ("C_SetPIN", _function(c_ulong, c_void_p, c_ulong, c_void_p, c_ulong)),
     13: ("C_CloseSession", _function(c_ulong)),
     15: ("C_GetSessionInfo", _function(c_ulong, POINTER(CK_SESSION_INFO))),

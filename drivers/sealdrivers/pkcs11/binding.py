@@ -7,8 +7,9 @@ The defects of python-pkcs11 0.10.1, each shown by a test in tests/contract/test
 2.  A vendor's mechanism number is refused, and
 3.  each signature reads CKA_KEY_TYPE again and raises for a type the binding does not know, and
 4.  each signature calls C_Sign twice (a device that acts on the first call asks for two touches), and
-5.  the PIN must be ``str``, which cannot be wiped. → :meth:`Session.sign`, :meth:`Session.login` and
-    :meth:`Session.set_pin` call the module's own functions, with plain numbers and the caller's buffer.
+5.  the PIN must be ``str``, which cannot be wiped. → :meth:`Session.sign`, :meth:`Session.login`,
+    :meth:`Session.set_pin` and :meth:`Session.init_pin` call the module's own functions, with plain numbers and the
+    caller's buffer.
 6.  Attributes outside its enumerations, or with an odd length, raise while objects are listed. → :class:`_RawMapper`.
 7.  A failed signature can leave the session with an active operation. → the caller discards the session after every
     failure (:meth:`Session.close`).
@@ -249,12 +250,20 @@ class Session:
         """Log the user in (defect 5). None: the PIN is entered on the device."""
         self._check("C_Login", self.functions.C_Login(self.handle, abi.CKU_USER, *_buffer(pin)))
 
+    def login_admin(self, pin: bytearray) -> None:
+        """Log the security officer in (defect 5), in a read/write session beside which no read-only one is open."""
+        self._check("C_Login", self.functions.C_Login(self.handle, abi.CKU_SO, *_buffer(pin)))
+
     def logout(self) -> None:
         self._check("C_Logout", self.functions.C_Logout(self.handle))
 
     def set_pin(self, old: bytearray | None, new: bytearray | None) -> None:
         """Change the PIN of the user (defect 5). None: both are entered on the device."""
         self._check("C_SetPIN", self.functions.C_SetPIN(self.handle, *_buffer(old), *_buffer(new)))
+
+    def init_pin(self, new: bytearray) -> None:
+        """Set the PIN of the user, as the security officer (defect 5)."""
+        self._check("C_InitPIN", self.functions.C_InitPIN(self.handle, *_buffer(new)))
 
     def sign(
         self, mechanism: abi.CK_MECHANISM, key: int, data: bytes, login: bool = False, pin: bytearray | None = None

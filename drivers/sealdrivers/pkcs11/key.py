@@ -36,21 +36,28 @@ class Pkcs11Key:
     def info(self) -> KeyInfo:
         return self._info
 
-    def sign(self, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes:
+    def sign(
+        self,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None = None,
+        *,
+        confirmed_last_try: bool = False,
+    ) -> bytes:
         try:
             if len(digest) != mechanism.digest_length:
                 length = mechanism.digest_length
                 raise MechanismNotSupported(f"{mechanism.value} signs {length} octets, not {len(digest)}")
             if mechanism is Mechanism.SM2_SM3 and self._info.type is KeyType.SM2:
-                return self._sign_e(digest, pin)
+                return self._sign_e(digest, pin, confirmed_last_try)
             recipe = self._recipes.get(mechanism)
             if recipe is None:
                 raise MechanismNotSupported(f"a {self._info.type.value} key on this token cannot do {mechanism.value}")
-            return recipe.result(self._sign(recipe.native, recipe.input(digest), pin))
+            return recipe.result(self._sign(recipe.native, recipe.input(digest), pin, confirmed_last_try))
         finally:
             wipe(pin)
 
-    def _sign_e(self, e: bytes, pin: bytearray | None) -> bytes:
+    def _sign_e(self, e: bytes, pin: bytearray | None, confirmed_last_try: bool) -> bytes:
         """Sign with SM2, by the best mechanism that is not known to sign anything else than e.
 
         Which one does shows in its first signature, so a module that is new may be asked more than once. A PIN that
@@ -62,7 +69,7 @@ class Pkcs11Key:
         refused: DriverError | None = None
         for number in self._sm2.usable:
             try:
-                answer = self._sign(abi.CK_MECHANISM(number), e, pin)
+                answer = self._sign(abi.CK_MECHANISM(number), e, pin, confirmed_last_try)
             except (MechanismNotSupported, NotSupported) as error:
                 refused = refused or error
                 continue
@@ -71,10 +78,10 @@ class Pkcs11Key:
                 return signature
         raise (None if self._sm2.refusal else refused) or self._sm2.unsupported()
 
-    def _sign(self, native: abi.CK_MECHANISM, data: bytes, pin: bytearray | None) -> bytes:
+    def _sign(self, native: abi.CK_MECHANISM, data: bytes, pin: bytearray | None, confirmed_last_try: bool) -> bytes:
         login = pin is not None or self._info.always_authenticate
         if login:
-            login = self._token.may_authenticate(pin)
+            login = self._token.may_authenticate(pin, confirmed_last_try)
         last_try = login  # a PIN is never tried twice; a handle that died is looked up once more
         while True:
             try:

@@ -18,16 +18,18 @@ from sealdrivers.contract import (
     KeyInfo,
     KeyType,
     ModuleInfo,
-    PinState,
     TokenContents,
     TokenInfo,
 )
 from sealdrivers.errors import (
+    AdminPinIncorrect,
+    AdminPinLocked,
     DeviceFailure,
     DriverError,
     KeyNotFound,
     LoginRequired,
     MechanismNotSupported,
+    NotSupported,
     ObjectExists,
     ObjectInvalid,
     PinIncorrect,
@@ -35,7 +37,7 @@ from sealdrivers.errors import (
     PinRejected,
     TokenRemoved,
 )
-from sealdrivers.pkcs11 import abi, softhsm
+from sealdrivers.pkcs11 import abi, pins, softhsm
 from sealdrivers.pkcs11.binding import Module, Session, Slot, TokenFacts
 from sealdrivers.pkcs11.checks import check_names, check_pin, wipe
 from sealdrivers.pkcs11.generation import generate_pair, generation_mechanism
@@ -94,13 +96,9 @@ class Pkcs11Token:
             logged_in=self.logged_in,
             protected_authentication_path=bool(facts.flags & abi.CKF_PROTECTED_AUTHENTICATION_PATH),
             write_protected=bool(facts.flags & abi.CKF_WRITE_PROTECTED),
-            pin=PinState(
-                initialized=bool(facts.flags & abi.CKF_USER_PIN_INITIALIZED),
-                count_low=bool(facts.flags & abi.CKF_USER_PIN_COUNT_LOW),
-                final_try=bool(facts.flags & abi.CKF_USER_PIN_FINAL_TRY),
-                locked=bool(facts.flags & abi.CKF_USER_PIN_LOCKED),
-            ),
+            pin=pins.user_pin(facts.flags),
             software=facts.manufacturer.startswith(SOFTWARE),
+            admin_pin=pins.admin_pin(facts.flags),
         )
 
     @property
@@ -146,9 +144,11 @@ class Pkcs11Token:
             raise _removed(error) from error
         self._replace_session()
         if isinstance(error, PinIncorrect | PinLocked | PinRejected):
-            error.count_low = bool(facts.flags & abi.CKF_USER_PIN_COUNT_LOW)
-            error.final_try = bool(facts.flags & abi.CKF_USER_PIN_FINAL_TRY)
-            error.locked = isinstance(error, PinLocked) or bool(facts.flags & abi.CKF_USER_PIN_LOCKED)
+            of_admin = isinstance(error, AdminPinIncorrect | AdminPinLocked)
+            pin = pins.admin_pin(facts.flags) if of_admin else pins.user_pin(facts.flags)
+            error.count_low = pin.count_low
+            error.final_try = pin.final_try
+            error.locked = isinstance(error, PinLocked) or pin.locked
 
     def contents(self) -> TokenContents:
         with self._operation():
@@ -175,10 +175,10 @@ class Pkcs11Token:
                 raise KeyNotFound(f"{len(found) or 'no'} keys on the token match the URI")
             return Pkcs11Key(self, found[0])
 
-    def login(self, pin: bytearray | None) -> None:
+    def login(self, pin: bytearray | None, *, confirmed_last_try: bool = False) -> None:
         try:
             with self._operation():
-                facts = self.may_try_pin(pin)
+                facts = self.may_try_pin(pin, confirmed_last_try)
                 if pin is None and not facts.flags & abi.CKF_PROTECTED_AUTHENTICATION_PATH:
                     raise PinRejected("the token takes no PIN on the device; give one")
                 session = self.session()
@@ -195,15 +195,34 @@ class Pkcs11Token:
             if self.logged_in:
                 self.session().logout()
 
-    def change_pin(self, old: bytearray, new: bytearray) -> None:
+    def change_pin(self, old: bytearray, new: bytearray, *, confirmed_last_try: bool = False) -> None:
         try:
             with self._operation():
-                facts = self.may_try_pin(old)
+                facts = self.may_try_pin(old, confirmed_last_try)
                 check_pin(new, facts)
                 with self._opened_for_writing() as session:
                     session.set_pin(old, new)
         finally:
             wipe(old)
+            wipe(new)
+
+    def unblock_pin(self, admin: bytearray, new: bytearray, *, confirmed_last_try: bool = False) -> None:
+        try:
+            with self._operation():
+                if not self._module.functions.C_InitPIN:
+                    raise NotSupported("the module has no C_InitPIN")
+                self.drop()  # no read-only session, and no user, may be there while the security officer is
+                facts = self.facts()
+                check_pin(admin, facts)
+                check_pin(new, facts)
+                session = self.slot.open(rw=True)
+                try:
+                    pins.log_admin_in(session, self.facts(), admin, confirmed_last_try)
+                    session.init_pin(new)
+                finally:
+                    session.close()  # the only one: that logs the security officer out
+        finally:
+            wipe(admin)
             wipe(new)
 
     def generate_key(self, type: KeyType, label: str, object_id: bytes) -> KeyInfo:
@@ -337,16 +356,18 @@ class Pkcs11Token:
         if self.facts().flags & abi.CKF_LOGIN_REQUIRED and not self.logged_in:
             raise LoginRequired("log in to the token first")
 
-    def may_authenticate(self, pin: bytearray | None) -> bool:
+    def may_authenticate(self, pin: bytearray | None, confirmed_last_try: bool) -> bool:
         """Say whether one signature can be logged in for: with a PIN, or on a device that asks for it itself."""
-        facts = self.may_try_pin(pin)
+        facts = self.may_try_pin(pin, confirmed_last_try)
         return pin is not None or bool(facts.flags & abi.CKF_PROTECTED_AUTHENTICATION_PATH)
 
-    def may_try_pin(self, pin: bytearray | None) -> TokenFacts:
-        """Check everything that can be known without spending a try."""
+    def may_try_pin(self, pin: bytearray | None, confirmed_last_try: bool) -> TokenFacts:
+        """Check everything that can be known without spending a try.
+
+        :raises PinLastTry: the next wrong PIN locks the token, and the holder has not confirmed it.
+        """
         facts = self.facts()
-        if facts.flags & abi.CKF_USER_PIN_LOCKED:
-            raise PinLocked("the PIN is locked", locked=True)
+        pins.guard(pins.user_pin(facts.flags), confirmed_last_try)
         if pin is not None:
             check_pin(pin, facts)
         return facts

@@ -34,7 +34,14 @@ class SkfKey:
     def info(self) -> KeyInfo:
         return self._info
 
-    def sign(self, mechanism: Mechanism, digest: bytes, pin: bytearray | None = None) -> bytes:
+    def sign(
+        self,
+        mechanism: Mechanism,
+        digest: bytes,
+        pin: bytearray | None = None,
+        *,
+        confirmed_last_try: bool = False,
+    ) -> bytes:
         """Sign a digest. No SKF key wants the PIN with each signature: ``pin`` is wiped and not used."""
         if pin is not None:
             wipe(pin)

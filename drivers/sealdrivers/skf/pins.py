@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sealdrivers.contract import PinState
-from sealdrivers.errors import DriverError, PinIncorrect, PinLocked, PinRejected, TokenRemoved
+from sealdrivers.errors import (
+    AdminPinIncorrect,
+    AdminPinLocked,
+    DriverError,
+    PinIncorrect,
+    PinLastTry,
+    PinLocked,
+    PinRejected,
+    TokenRemoved,
+)
 from sealdrivers.skf import abi
 from sealdrivers.skf.errors import SAR, failure
 from sealdrivers.skf.library import Library, Number
@@ -18,6 +27,12 @@ MAX_PIN = 255
 
 MAX_TRIES = 255
 """Tries a counter can hold. A library that names more has not written the number, or does not know it."""
+
+
+_WORDS: dict[int, tuple[str, type[PinIncorrect], type[PinLocked]]] = {
+    abi.USER: ("the PIN", PinIncorrect, PinLocked),
+    abi.ADMIN: ("the administrator's PIN", AdminPinIncorrect, AdminPinLocked),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +76,10 @@ def tries(library: Library, application: int, kind: int) -> Tries | None:
     return Tries(left.value, most.value if left.value <= most.value <= MAX_TRIES else None, factory.value != 0)
 
 
-def pin_state(library: Library, application: int) -> PinState:
-    """Return what is known of the user PIN. :raises TokenRemoved: the device is gone."""
+def pin_state(library: Library, application: int, kind: int) -> PinState:
+    """Return what is known of the user's or the administrator's PIN. :raises TokenRemoved: the device is gone."""
     try:
-        known = tries(library, application, abi.USER)
+        known = tries(library, application, kind)
     except PinRejected:
         return PinState(initialized=False)
     if known is None:
@@ -78,19 +93,27 @@ def pin_state(library: Library, application: int) -> PinState:
     )
 
 
-def spend(library: Library, application: int, kind: int, name: str, call: Callable[[Number], int]) -> None:
-    """Do a call that looks at a PIN, unless it is known to be locked.
+def spend(
+    library: Library, application: int, kind: int, name: str, call: Callable[[Number], int], *, confirmed_last_try: bool
+) -> None:
+    """Do a call that looks at a PIN, unless it is known to be locked, or to have one try left that nobody confirmed.
 
     A wrong PIN is known by the counter, too, whatever value the library answers with: nobody may take it for a failure
     of the device and offer the same PIN again.
 
     :param kind: whose PIN it is.
     :param call: gets room for the number of tries left.
-    :raises PinIncorrect: with the counter after the try. :raises PinLocked: no try was possible.
+    :raises PinIncorrect: with the counter after the try. :raises PinLocked: no try was possible. Of the administrator's
+        PIN they are :class:`AdminPinIncorrect` and :class:`AdminPinLocked`.
+    :raises PinLastTry: the call was not made.
     """
+    whose, incorrect, locked = _WORDS[kind]
     before = tries(library, application, kind)
     if before is not None and before.left == 0:
-        raise PinLocked("the PIN is locked", tries_left=0, locked=True)
+        raise locked(f"{whose} is locked", tries_left=0, locked=True)
+    if before is not None and before.left == 1 and not confirmed_last_try:
+        message = f"one try is left for {whose}; nobody confirmed it, and nothing was sent"
+        raise PinLastTry(message, tries_left=1, final_try=True)
     told = Number()
     code = call(told)
     if code == abi.OK:
@@ -108,8 +131,8 @@ def spend(library: Library, application: int, kind: int, name: str, call: Callab
     if was_tried:
         known = [number for number in (told.value, after.left if after else MAX_TRIES + 1) if number <= MAX_TRIES]
         left = min(known, default=None)
-        raise PinIncorrect(
-            f"{name}: the PIN is incorrect ({error.native_name})",
+        raise incorrect(
+            f"{name}: {whose} is incorrect ({error.native_name})",
             native_code=error.native_code,
             native_name=error.native_name,
             tries_left=left,
@@ -118,5 +141,6 @@ def spend(library: Library, application: int, kind: int, name: str, call: Callab
             locked=left == 0 if left is not None else None,
         )
     if code == SAR["SAR_PIN_LOCKED"]:
-        error.tries_left, error.locked = 0, True
+        message = f"{name}: {whose} is locked ({error.native_name})"
+        raise locked(message, native_code=code, native_name=error.native_name, tries_left=0, locked=True)
     raise error

@@ -25,6 +25,7 @@ from sealdrivers.errors import (
     KeyNotFound,
     LoginRequired,
     MechanismNotSupported,
+    NotSupported,
     ObjectExists,
     ObjectInvalid,
     PinIncorrect,
@@ -77,7 +78,8 @@ class SkfToken:
     def info(self) -> TokenInfo:
         facts = self.device.facts()
         with self._operation(check=False) as application:
-            pin = pins.pin_state(self._library, application.handle)
+            pin = pins.pin_state(self._library, application.handle, abi.USER)
+            admin_pin = pins.pin_state(self._library, application.handle, abi.ADMIN)
         # Applications of one device have PINs of their own: each must be told apart where a PIN is asked for.
         label = facts.label or text_of(self.device.name)
         if self.device.applications > 1:
@@ -96,6 +98,7 @@ class SkfToken:
             write_protected=False,
             pin=pin,
             software=facts.manufacturer.startswith(SOFTWARE),
+            admin_pin=admin_pin,
         )
 
     @property
@@ -136,7 +139,7 @@ class SkfToken:
                 raise found[0].fault
             return SkfKey(self, found[0].name, self._key_info(found[0]))
 
-    def login(self, pin: bytearray | None) -> None:
+    def login(self, pin: bytearray | None, *, confirmed_last_try: bool = False) -> None:
         try:
             with self._operation() as application:
                 if pin is None:
@@ -146,7 +149,7 @@ class SkfToken:
                 self._log_out(application)
                 try:
                     with secret(pin) as text:
-                        self._spend(application, abi.USER, "SKF_VerifyPIN", abi.USER, text)
+                        self._spend(application, abi.USER, confirmed_last_try, "SKF_VerifyPIN", abi.USER, text)
                 except DriverError:
                     with suppress(DriverError):  # it may have opened the device all the same
                         self._log_out(application)
@@ -160,29 +163,28 @@ class SkfToken:
         with self._operation(check=self._logged_in) as application:
             self._log_out(application)
 
-    def change_pin(self, old: bytearray, new: bytearray) -> None:
+    def change_pin(self, old: bytearray, new: bytearray, *, confirmed_last_try: bool = False) -> None:
         try:
             with self._operation() as application:
                 pins.check_pin(old)
                 pins.check_pin(new)
                 with self._not_logging_in(application), secret(old) as old_text, secret(new) as new_text:
-                    self._spend(application, abi.USER, "SKF_ChangePIN", abi.USER, old_text, new_text)
+                    arguments = (abi.USER, old_text, new_text)
+                    self._spend(application, abi.USER, confirmed_last_try, "SKF_ChangePIN", *arguments)
         finally:
             wipe(old)
             wipe(new)
 
-    def unblock_pin(self, admin: bytearray, new: bytearray) -> None:
-        """Set a new user PIN with the administrator's, whose tries it may spend; both buffers are wiped.
-
-        :raises PinIncorrect: the administrator's PIN is wrong, with what is left of its tries; nothing changed.
-        :raises PinLocked: the administrator's PIN is locked, too.
-        """
+    def unblock_pin(self, admin: bytearray, new: bytearray, *, confirmed_last_try: bool = False) -> None:
         try:
             with self._operation() as application:
+                if not self._library.offers("SKF_UnblockPIN"):
+                    raise NotSupported("the library does not unblock PINs")
+                self._log_out(application)
                 pins.check_pin(admin)
                 pins.check_pin(new)
                 with self._not_logging_in(application), secret(admin) as admin_text, secret(new) as new_text:
-                    self._spend(application, abi.ADMIN, "SKF_UnblockPIN", admin_text, new_text)
+                    self._spend(application, abi.ADMIN, confirmed_last_try, "SKF_UnblockPIN", admin_text, new_text)
         finally:
             wipe(admin)
             wipe(new)
@@ -306,12 +308,12 @@ class SkfToken:
         if error.native_code == _HANDLE_GONE:
             self.drop()
 
-    def _spend(self, application: Application, kind: int, name: str, *arguments: object) -> None:
+    def _spend(self, application: Application, kind: int, confirmed: bool, name: str, *arguments: object) -> None:
         def call(left: Number) -> int:
             return self._library.status(name, application.handle, *arguments, left)
 
         try:
-            pins.spend(self._library, application.handle, kind, name, call)
+            pins.spend(self._library, application.handle, kind, name, call, confirmed_last_try=confirmed)
         except (PinIncorrect, PinLocked):
             with suppress(DriverError):
                 self._log_out(application)

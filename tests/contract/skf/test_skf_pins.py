@@ -8,8 +8,11 @@ import pytest
 from skf_parts import E, pin, sign
 
 from sealdrivers.errors import (
+    AdminPinIncorrect,
+    AdminPinLocked,
     DeviceFailure,
     LoginRequired,
+    NotSupported,
     PinIncorrect,
     PinLocked,
     PinRejected,
@@ -35,7 +38,7 @@ def test_counter_is_read_without_spending_a_try(token: SkfToken, device: SoftSkf
 def test_wrong_pins_down_to_the_lock(token: SkfToken, device: SoftSkfToken) -> None:
     for left in (5, 4, 3, 2, 1, 0):
         with pytest.raises(PinIncorrect) as caught:
-            token.login(bytearray(b"wrong-pin"))
+            token.login(bytearray(b"wrong-pin"), confirmed_last_try=left == 0)
         error = caught.value
         assert (error.tries_left, error.final_try, error.locked) == (left, left == 1, left == 0)
     with pytest.raises(PinLocked) as locked:
@@ -117,10 +120,11 @@ def test_pin_with_nul_spends_no_try(token: SkfToken, device: SoftSkfToken) -> No
 def test_unblock_pin(token: SkfToken, device: SoftSkfToken) -> None:
     device.lock()
     admin, new = bytearray(b"wrong-admin"), bytearray(b"fresh-pin")
-    with pytest.raises(PinIncorrect) as caught:
+    with pytest.raises(AdminPinIncorrect) as caught:
         token.unblock_pin(admin, new)
     assert caught.value.tries_left == 5
     assert not any(admin + new)
+    assert (device.tries_left(), device.tries_left(admin=True)) == (0, 5)
     admin, new = bytearray(device.so_pin.encode()), bytearray(b"fresh-pin")
     token.unblock_pin(admin, new)
     assert not any(admin + new)
@@ -128,6 +132,46 @@ def test_unblock_pin(token: SkfToken, device: SoftSkfToken) -> None:
     assert (token.info.pin.locked, token.info.pin.tries_left) == (False, 6)
     token.login(bytearray(b"fresh-pin"))
     assert sign(token)
+
+
+def test_the_administrators_pin_is_guarded_down_to_its_lock(token: SkfToken, device: SoftSkfToken) -> None:
+    for left in (5, 4, 3, 2, 1, 0):
+        assert token.info.admin_pin.tries_left == left + 1
+        with pytest.raises(AdminPinIncorrect) as caught:
+            token.unblock_pin(bytearray(b"wrong-admin"), bytearray(b"fresh-pin"), confirmed_last_try=left == 0)
+        assert (caught.value.tries_left, caught.value.final_try, caught.value.locked) == (left, left == 1, left == 0)
+    with pytest.raises(AdminPinLocked) as locked:
+        token.unblock_pin(bytearray(device.so_pin.encode()), bytearray(b"fresh-pin"))
+    assert (locked.value.tries_left, locked.value.locked) == (0, True)
+    assert (token.info.admin_pin.locked, token.info.pin.locked) == (True, False)
+    token.login(pin(device))
+
+
+def test_a_library_that_says_locked_only_when_asked(token: SkfToken, device: SoftSkfToken) -> None:
+    device.set_fault("return", "SKF_GetPINInfo", "0x0A000003")
+    device.set_fault("return", "SKF_UnblockPIN", "0x0A000025")
+    device.set_fault("return", "SKF_VerifyPIN", "0x0A000025")
+    with pytest.raises(AdminPinLocked, match="administrator"):
+        token.unblock_pin(bytearray(device.so_pin.encode()), bytearray(b"fresh-pin"))
+    with pytest.raises(PinLocked) as caught:
+        token.login(pin(device))
+    assert type(caught.value) is PinLocked
+
+
+@pytest.mark.parametrize("how", ["absent", "0x0A000003"])
+def test_a_library_that_does_not_unblock(
+    token: SkfToken, device: SoftSkfToken, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "absent":
+        monkeypatch.delitem(token._library._functions, "SKF_UnblockPIN")
+    else:
+        device.set_fault("return", "SKF_UnblockPIN", how)
+    admin, new = bytearray(device.so_pin.encode()), bytearray(b"fresh-pin")
+    with pytest.raises(NotSupported):
+        token.unblock_pin(admin, new)
+    assert not any(admin + new)
+    assert device.tries_left(admin=True) == 6
+    token.login(pin(device))
 
 
 def test_login_that_the_device_forgets(unlocked: SkfToken, device: SoftSkfToken) -> None:

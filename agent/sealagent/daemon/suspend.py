@@ -1,0 +1,96 @@
+"""Locking every token when the machine has slept: whoever wakes it need not be who entered the PIN.
+
+Linux counts time asleep in CLOCK_BOOTTIME and not in CLOCK_MONOTONIC, so the two drift apart by as much as the machine
+slept, and by nothing else. Where there is no CLOCK_BOOTTIME nothing is noticed; the idle time, which is wall-clock
+time, still counts the sleep. logind's PrepareForSleep would come before the sleep, but to hear it takes a D-Bus
+library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sealagent.errors import SealAgentError
+from sealagent.events import Event, Publish
+from sealdrivers.errors import DriverError
+
+__all__ = ["LOOK_SECONDS", "SLEEP_SECONDS", "SleepDetector", "boottime", "lock_after_sleep"]
+
+log = logging.getLogger(__name__)
+
+SLEEP_SECONDS = 1.0
+"""Seconds of sleep from which on tokens are locked; a look itself is never taken for sleep, however slow it is."""
+
+LOOK_SECONDS = 1.0
+"""Seconds awake between two looks: how long a token may stay unlocked after the machine woke."""
+
+Seconds = Callable[[], float]
+
+
+def boottime() -> float:
+    """Return seconds since boot, sleep included; where the system does not count that, without it."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class SleepDetector:
+    """Compares two clocks of which one stands still while the machine sleeps.
+
+    :param boot: seconds that count sleep. :param awake: seconds that do not.
+    """
+
+    def __init__(self, boot: Seconds = boottime, awake: Seconds = time.monotonic) -> None:
+        self._boot = boot
+        self._awake = awake
+        self._asleep = self._look()[1]
+
+    def slept(self) -> float:
+        """Return the seconds slept since the last call that found any, or since the start; 0 below the threshold."""
+        least, most = self._look()
+        seconds = least - self._asleep
+        if seconds < SLEEP_SECONDS:
+            self._asleep = min(self._asleep, most)
+            return 0.0
+        self._asleep = most
+        return seconds
+
+    def _look(self) -> tuple[float, float]:
+        """Return bounds of the seconds slept since boot: this process may have to wait between two readings."""
+        before = self._awake()
+        boot = self._boot()
+        return boot - self._awake(), boot - before
+
+
+class LocksAll(Protocol):
+    """What is done after a sleep; :class:`sealagent.signing.unlock.Unlocker` can."""
+
+    async def lock_all(self) -> None: ...
+
+
+async def lock_after_sleep(
+    unlocker: LocksAll, publish: Publish, detector: SleepDetector, every: float = LOOK_SECONDS
+) -> None:
+    """Look for ever, and lock every token after each sleep. Apart from the look for tokens, which a module can hold up.
+
+    :param every: seconds between two looks.
+    """
+    owing = False
+    while True:
+        seconds = detector.slept()
+        if seconds:
+            log.info("the machine slept for %.0f s; every token is locked", seconds)
+            publish(Event("machine_slept", {"seconds": round(seconds)}))
+        if seconds or owing:
+            owing = True
+            try:
+                await unlocker.lock_all()
+                owing = False
+            except (DriverError, SealAgentError) as error:
+                log.warning("locking tokens after a sleep: %s", error.message)
+            except Exception:
+                log.exception("locking tokens after a sleep failed")
+        await asyncio.sleep(every)
