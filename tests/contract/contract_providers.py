@@ -404,8 +404,18 @@ class SoftSm2CaseToken:
     def delete(self, label: str) -> None:
         assert self.token.delete(label) > 0
 
-    def lock(self) -> None:
-        self.token.lock()
+    @property
+    def admin_pin(self) -> str:
+        return self.token.so_pin
+
+    def lock(self, *, admin: bool = False) -> None:
+        self.token.set_tries_left(0, so=admin)
+
+    def leave_one_try(self, *, admin: bool = False) -> None:
+        self.token.set_tries_left(1, so=admin)
+
+    def counters(self) -> object:
+        return self.token.tries_left(), self.token.tries_left(so=True)
 
     def remove(self) -> None:
         self.token.remove()
@@ -426,6 +436,7 @@ class SoftSm2Provider:
     pin_lengths = (4, 255)
     signs_sm2 = True
     always_authenticates = True
+    unblocks = True
     many_certificates = True
 
     def data_owner(self, asked: str) -> str:
