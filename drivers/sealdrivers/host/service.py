@@ -43,6 +43,8 @@ class _Module:
     def __init__(self, supervisor: ModuleSupervisor) -> None:
         self.supervisor = supervisor
         self.listed: tuple[TokenInfo, ...] = ()
+        self._fault: DriverError | None = None
+        """Why the last listing failed."""
         self._running: set[asyncio.Task[None]] = set()
         self._slow: asyncio.Task[None] | None = None
 
@@ -63,9 +65,17 @@ class _Module:
     async def _list(self) -> None:
         try:
             self.listed = await self.supervisor.tokens()
+            self._fault = None
         except DriverError as error:
-            self.listed = ()
+            self.listed, self._fault = (), error
             log.info("%s: %s", self.supervisor.spec.path, error.message)
+
+    def health(self) -> dict[str, Any]:
+        """Return how the module does; a worker that runs and cannot list its tokens is a failed one, too."""
+        health = self.supervisor.health()
+        if self._fault is not None and health["state"] == "ready":
+            health |= {"state": "failed", "fault": self._fault.message}
+        return health
 
     async def close(self) -> None:
         await self.supervisor.close()
@@ -199,7 +209,7 @@ class HostedTokens:
 
     def health(self) -> list[dict[str, Any]]:
         """Return how each module does (:meth:`ModuleSupervisor.health`)."""
-        return [module.supervisor.health() for module in self._modules]
+        return [module.health() for module in self._modules]
 
     async def close(self) -> None:
         """End every worker, letting what is under way finish for a moment."""

@@ -32,6 +32,7 @@ __all__ = [
     "CK_C_INITIALIZE_ARGS",
     "CK_FUNCTION_LIST",
     "CK_MECHANISM",
+    "CK_MECHANISM_INFO",
     "CK_RSA_PKCS_PSS_PARAMS",
     "CK_SESSION_INFO",
     "CK_TOKEN_INFO",
@@ -104,6 +105,10 @@ class CK_SESSION_INFO(_Record):
     _fields_ = [("slotID", c_ulong), ("state", c_ulong), ("flags", c_ulong), ("ulDeviceError", c_ulong)]
 
 
+class CK_MECHANISM_INFO(_Record):
+    _fields_ = [("ulMinKeySize", c_ulong), ("ulMaxKeySize", c_ulong), ("flags", c_ulong)]
+
+
 class CK_MECHANISM(_Record):
     _fields_ = [("mechanism", c_ulong), ("pParameter", c_void_p), ("ulParameterLen", c_ulong)]
 
@@ -135,14 +140,21 @@ _CALLED: dict[int, tuple[str, type]] = {
     # position in the function list, name, prototype
     0: ("C_Initialize", _function(POINTER(CK_C_INITIALIZE_ARGS))),
     1: ("C_Finalize", _function(c_void_p)),
+    4: ("C_GetSlotList", _function(c_ubyte, c_void_p, POINTER(c_ulong))),
     6: ("C_GetTokenInfo", _function(c_ulong, POINTER(CK_TOKEN_INFO))),
+    7: ("C_GetMechanismList", _function(c_ulong, c_void_p, POINTER(c_ulong))),
+    8: ("C_GetMechanismInfo", _function(c_ulong, c_ulong, POINTER(CK_MECHANISM_INFO))),
     10: ("C_InitPIN", _function(c_ulong, c_void_p, c_ulong)),
     11: ("C_SetPIN", _function(c_ulong, c_void_p, c_ulong, c_void_p, c_ulong)),
     13: ("C_CloseSession", _function(c_ulong)),
     15: ("C_GetSessionInfo", _function(c_ulong, POINTER(CK_SESSION_INFO))),
     18: ("C_Login", _function(c_ulong, c_ulong, c_void_p, c_ulong)),
     19: ("C_Logout", _function(c_ulong)),
+    22: ("C_DestroyObject", _function(c_ulong, c_ulong)),
     24: ("C_GetAttributeValue", _function(c_ulong, c_ulong, POINTER(CK_ATTRIBUTE), c_ulong)),
+    26: ("C_FindObjectsInit", _function(c_ulong, POINTER(CK_ATTRIBUTE), c_ulong)),
+    27: ("C_FindObjects", _function(c_ulong, c_void_p, c_ulong, POINTER(c_ulong))),
+    28: ("C_FindObjectsFinal", _function(c_ulong)),
     42: ("C_SignInit", _function(c_ulong, POINTER(CK_MECHANISM), c_ulong)),
     43: ("C_Sign", _function(c_ulong, c_char_p, c_ulong, c_void_p, POINTER(c_ulong))),
     59: (

@@ -20,12 +20,14 @@ The defects of python-pkcs11 0.10.1, each shown by a test in tests/contract/test
 11. An attribute is read whole, whatever its length. → :meth:`Object.value` asks for the length first.
 12. CK_TOKEN_INFO's PIN lengths and the state of a session cannot be read. → :meth:`Slot.token`,
     :meth:`Session.state`.
+13. A search in a session that is not valid any more raises a second time, where nothing can catch it, and
+14. the sizes that a module names are believed: an absurd one costs gigabytes and minutes, one beyond the buffer memory
+    that is not ours. → :mod:`sealdrivers.pkcs11.calls` asks for attributes, objects, slots and mechanisms.
 """
 
 from __future__ import annotations
 
 import ctypes
-import itertools
 import logging
 import sys
 from collections.abc import Mapping
@@ -39,15 +41,14 @@ from pkcs11 import Attribute, ObjectClass
 from pkcs11._pkcs11 import lib as _StockLibrary
 from pkcs11.attributes import AttributeMapper
 
-from sealdrivers.errors import AccessRefused, DeviceFailure, DriverError, ModuleNotLoadable, NotSupported
-from sealdrivers.pkcs11 import abi
+from sealdrivers.errors import DeviceFailure, DriverError, ModuleNotLoadable
+from sealdrivers.pkcs11 import abi, calls
 from sealdrivers.pkcs11.errors import CKR, failure, translated
 
 logger = logging.getLogger(__name__)
 
 __all__ = [
     "MAX_OBJECTS",
-    "MAX_SIGNATURE",
     "Attributes",
     "MechanismFacts",
     "Module",
@@ -59,12 +60,6 @@ __all__ = [
 
 MAX_OBJECTS = 4096
 """Objects of one class on one token. Real tokens hold tens; a module that never stops finding must stop somewhere."""
-
-MAX_SIGNATURE = 1024
-"""Octets of a signature as the module returns it: RSA with 8192 bits."""
-
-_BATCH = 64
-"""Handles asked for at once while searching."""
 
 
 class _Library(_StockLibrary):
@@ -172,53 +167,25 @@ class Attributes:
 class Object:
     """An object on a token, valid as long as the session it was found in."""
 
-    def __init__(self, session: Session, native: Any) -> None:
+    def __init__(self, session: Session, handle: int) -> None:
         self._session = session
-        self._native = native
-        self.handle: int = native.handle
+        self.handle = handle
 
     def read(self, *attributes: Attribute) -> Attributes:
-        """Read small attributes; those the token does not give are left out."""
-        values: dict[int, bytes] = {}
-        # All at once; one by one where the token answers a list of which it lacks some with an error.
-        for some in [attributes, *((attribute,) for attribute in attributes)]:
-            try:
-                with translated("C_GetAttributeValue"):
-                    values |= self._native.get_attributes(some)
-            except (AccessRefused, NotSupported):
-                continue
-            except DeviceFailure as error:
-                if error.native_code != CKR["CKR_FUNCTION_FAILED"]:
-                    raise
-                continue
-            if len(some) > 1:
-                break
-        return Attributes(values)
+        """Read small attributes; those the token does not give are left out (defects 6, 14)."""
+        return Attributes(calls.read(self._session.functions, self._session.handle, self.handle, attributes))
 
-    def value(self, limit: int, attribute_type: int = Attribute.VALUE) -> bytes | None:
+    def value(self, limit: int, attribute: int = Attribute.VALUE) -> bytes | None:
         """Read one attribute, by default CKA_VALUE, of any number (defects 6, 11).
 
         None where there is none to read or it is longer than ``limit`` octets.
         """
-        attribute = abi.CK_ATTRIBUTE(type=int(attribute_type))
-        get = self._session.functions.C_GetAttributeValue
-        code = get(self._session.handle, self.handle, byref(attribute), 1)
-        length = int(attribute.ulValueLen)
-        if code != 0 or length == abi.CK_UNAVAILABLE_INFORMATION:
-            return None
-        if length > limit:
-            logger.warning("left an object of %d octets unread; the limit is %d", length, limit)
-            return None
-        buffer = ctypes.create_string_buffer(max(length, 1))
-        attribute.pValue = ctypes.cast(buffer, ctypes.c_void_p)
-        code = get(self._session.handle, self.handle, byref(attribute), 1)
-        if code != 0:
-            raise failure(code, "C_GetAttributeValue")
-        return buffer.raw[: min(length, int(attribute.ulValueLen))]
+        return calls.read_long(self._session.functions, self._session.handle, self.handle, attribute, limit)
 
     def destroy(self) -> None:
-        with translated("C_DestroyObject"):
-            self._native.destroy()
+        code = self._session.functions.C_DestroyObject(self._session.handle, self.handle)
+        if code != 0:
+            raise failure(code, "C_DestroyObject")
 
 
 class Session:
@@ -230,8 +197,7 @@ class Session:
         self.handle: int = native.handle
         self.epoch = epoch
         """The module's life this session belongs to; see :attr:`Module.epoch`."""
-        self._buffer = ctypes.create_string_buffer(MAX_SIGNATURE)
-        self._length = ctypes.c_ulong()
+        self._signer = calls.Signer(functions)
 
     def close(self) -> None:
         """Close the session, whatever state it is in (defects 7, 8). Closing the last one logs the user out."""
@@ -282,30 +248,16 @@ class Session:
             raise failure(code, "C_SignInit")
         if login:
             self._check("C_Login", functions.C_Login(self.handle, abi.CKU_CONTEXT_SPECIFIC, *_buffer(pin)))
-        length = self._length
-        length.value = MAX_SIGNATURE
-        code = functions.C_Sign(self.handle, data, len(data), self._buffer, length)
-        if code != 0:
-            raise failure(code, "C_Sign")
-        if length.value > MAX_SIGNATURE:
-            raise DeviceFailure(f"C_Sign: the module claims a signature of {length.value} octets")
-        return ctypes.string_at(self._buffer, length.value)
+        return self._signer.sign(self.handle, data)
 
     def find(self, template: Mapping[Attribute, Any]) -> list[Object]:
         """Return the objects that match. :raises DeviceFailure: more than :data:`MAX_OBJECTS`."""
-        with translated("C_FindObjects"):
-            search = self._native.get_objects(template, batch_size=_BATCH)
-            try:
-                found = [Object(self, native) for native in itertools.islice(search, MAX_OBJECTS + 1)]
-            finally:
-                search.close()
-        if len(found) > MAX_OBJECTS:
-            raise DeviceFailure(f"the token holds more than {MAX_OBJECTS} objects of one kind")
-        return found
+        handles = calls.find(self.functions, self.handle, template, MAX_OBJECTS)
+        return [Object(self, handle) for handle in handles]
 
     def create(self, template: Mapping[Attribute, Any]) -> Object:
         with translated("C_CreateObject"):
-            return Object(self, self._native.create_object(template))
+            return Object(self, self._native.create_object(template).handle)
 
     def generate_rsa(
         self, bits: int, public: Mapping[Attribute, Any], private: Mapping[Attribute, Any]
@@ -315,7 +267,7 @@ class Session:
             pair = self._native.generate_keypair(
                 pkcs11.KeyType.RSA, bits, store=True, public_template=public, private_template=private
             )
-        return Object(self, pair[0]), Object(self, pair[1])
+        return Object(self, pair[0].handle), Object(self, pair[1].handle)
 
     def generate_ec(
         self, parameters: bytes, public: Mapping[Attribute, Any], private: Mapping[Attribute, Any]
@@ -329,7 +281,7 @@ class Session:
                 pkcs11.KeyType.EC, {Attribute.EC_PARAMS: parameters}, local=True
             )
             pair = curve.generate_keypair(store=True, public_template=public, private_template=private)
-        return Object(self, pair[0]), Object(self, pair[1])
+        return Object(self, pair[0].handle), Object(self, pair[1].handle)
 
     def generate_pair(
         self, mechanism: int, public: Mapping[Attribute, Any], private: Mapping[Attribute, Any]
@@ -338,7 +290,7 @@ class Session:
 
         :param public: and ``private``: templates with the same CKA_ID, which no other key has.
         """
-        (first, kept_alive), (second, also_kept_alive) = _template(public), _template(private)
+        (first, kept_alive), (second, also_kept_alive) = calls.template(public), calls.template(private)
         handles = ctypes.c_ulong(), ctypes.c_ulong()
         self._check(
             "C_GenerateKeyPair",
@@ -386,13 +338,12 @@ class Slot:
         )
 
     def mechanisms(self) -> dict[int, MechanismFacts]:
-        """Return what the token can do, vendors' numbers included."""
-        found = {}
-        with translated("C_GetMechanismList"):
-            for mechanism in self._native.get_mechanisms():
-                info = self._native.get_mechanism_info(mechanism)
-                found[int(mechanism)] = MechanismFacts(int(info.flags), info.min_key_length, info.max_key_length)
-        return found
+        """Return what the token can do, vendors' numbers included (defect 14)."""
+        found = calls.mechanisms(self._module.functions, self._native.slot_id)
+        return {
+            number: MechanismFacts(int(info.flags), int(info.ulMinKeySize), int(info.ulMaxKeySize))
+            for number, info in found.items()
+        }
 
     def open(self, *, rw: bool = False) -> Session:
         """Open a session."""
@@ -428,18 +379,24 @@ class Module:
         self.manufacturer: str = self._library.manufacturer_id
         self.description: str = self._library.library_description
         self.version: str = "{}.{}".format(*self._library.library_version)
+        self._natives: dict[int, Any] = {}
+        """The binding's slots, by number."""
         self.epoch = 0
         """Counts the lives of the module: :meth:`restart` ends every session of the life before."""
 
     def slots(self) -> list[Slot]:
-        """Return the slots with a token in them."""
-        with translated("C_GetSlotList"):
-            return [Slot(self, native) for native in self._library.get_slots(token_present=True)]
+        """Return the slots with a token in them (defect 14)."""
+        numbers = calls.slots(self.functions)
+        if not self._natives.keys() >= set(numbers):
+            with translated("C_GetSlotList"):
+                self._natives = {native.slot_id: native for native in self._library.get_slots()}
+        return [Slot(self, self._natives[number]) for number in numbers if number in self._natives]
 
     def restart(self) -> None:
         """Finalise and initialise again. Every session and login of the process is gone after it."""
         self._library.finalize()
         self.epoch += 1
+        self._natives.clear()
         self._library.initialize()
 
     def close(self) -> None:
@@ -450,27 +407,6 @@ class Module:
 
 def _text(field: Any) -> str:
     return bytes(field).rstrip(b" \0").decode("utf-8", "replace")
-
-
-def _template(values: Mapping[Attribute, Any]) -> tuple[Any, list[Any]]:
-    """Return an array of CK_ATTRIBUTE, and what it points to, which has to live as long."""
-    template = (abi.CK_ATTRIBUTE * len(values))()
-    buffers = []
-    for item, (attribute, value) in zip(template, values.items(), strict=True):
-        match value:
-            case bool():
-                octets = bytes([value])
-            case int():
-                octets = bytes(ctypes.c_ulong(value))
-            case str():
-                octets = value.encode()
-            case _:
-                octets = value
-        buffer = ctypes.create_string_buffer(octets, max(len(octets), 1))
-        item.type, item.ulValueLen = int(attribute), len(octets)
-        item.pValue = ctypes.cast(buffer, ctypes.c_void_p)
-        buffers.append(buffer)
-    return template, buffers
 
 
 def _buffer(pin: bytearray | None) -> tuple[Any, int]:

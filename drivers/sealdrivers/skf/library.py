@@ -1,7 +1,7 @@
 """A loaded SKF library: its functions, and what has to be watched in their answers.
 
-A library is not trusted to keep to the sizes it is given. Every buffer has spare octets behind it, and every answer is
-checked: none at all, longer than the buffer, or written beyond it are errors of the device.
+A library is not trusted to keep to the sizes it is given (:mod:`sealdrivers.buffers`): no answer at all, one longer
+than the buffer, or one written beyond it are errors of the device.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from sealdrivers.buffers import FILLS, Buffer
 from sealdrivers.errors import DeviceFailure, ModuleNotLoadable, NotSupported
 from sealdrivers.skf import abi
 from sealdrivers.skf.errors import failure
@@ -24,44 +25,8 @@ __all__ = ["Library", "Number", "secret"]
 MAX_NAME_LIST: Final = 64 << 10
 """Octets of a list of names."""
 
-_SPARE: Final = 4096
-"""Octets behind each buffer, for what a library writes too much."""
-
-_TAIL: Final = 8
-"""Octets at the end of an answer that tell whether it was written."""
-
 _DEVINFO_ROOM: Final = 512
-_FILLS: Final = (0xA5, 0x5A)
-"""What buffers hold before a call; the second where an answer ends with the first."""
-
 _FILLED_NUMBER: Final = 0xA5A5A5A5
-
-
-class _Buffer:
-    """Room for an answer, filled so that what was written shows."""
-
-    def __init__(self, capacity: int, fill: int) -> None:
-        self.capacity = capacity
-        self._fill = fill
-        self.octets = (ctypes.c_char * (capacity + _SPARE))()
-        ctypes.memset(self.octets, fill, capacity + _SPARE)
-
-    def written(self) -> int:
-        """Return how many octets have been written, by the last one that changed."""
-        return len(self.octets.raw.rstrip(bytes([self._fill])))
-
-    def take(self, length: int, doing: str) -> bytes:
-        """Return the answer. :raises DeviceFailure: it is none."""
-        data = self.octets.raw
-        if length > self.capacity:
-            raise DeviceFailure(f"{doing}: the library answers with {length} octets in a buffer of {self.capacity}")
-        if data.count(self._fill, self.capacity) != _SPARE:
-            raise DeviceFailure(f"{doing}: the library wrote beyond the buffer it was given")
-        return data[:length]
-
-    def looks_unwritten(self, answer: bytes) -> bool:
-        """Say whether an answer ends with what the buffer held before the call."""
-        return bool(answer) and not answer[-_TAIL:].strip(bytes([self._fill]))
 
 
 class Number:
@@ -147,7 +112,7 @@ class Library:
 
     def record(self, name: str, *arguments: Any, size: int) -> bytes:
         """Call a function whose last parameter gets a record of known size."""
-        buffer = _Buffer(size, fill=0)
+        buffer = Buffer(size, fill=0)
         self.call(name, *arguments, buffer.octets)
         answer = buffer.take(size, name)
         if not any(answer):
@@ -164,8 +129,8 @@ class Library:
         :param after: parameters behind those two.
         :param repeatable: it may be called again, to tell an answer from what was in the buffer before.
         """
-        for fill in _FILLS if repeatable else _FILLS[:1]:
-            buffer, length = _Buffer(room, fill), Number(room)
+        for fill in FILLS if repeatable else FILLS[:1]:
+            buffer, length = Buffer(room, fill), Number(room)
             self.call(name, *arguments, buffer.octets, length, *after)
             answer = buffer.take(length.value, name)
             if not buffer.looks_unwritten(answer):
@@ -183,8 +148,8 @@ class Library:
             written; twice, should it end with octets that the buffer held before.
         """
         longest = b""
-        for fill in _FILLS:
-            buffer = _Buffer(_DEVINFO_ROOM, fill)
+        for fill in FILLS:
+            buffer = Buffer(_DEVINFO_ROOM, fill)
             self.call("SKF_GetDevInfo", device, buffer.octets)
             record = buffer.octets.raw[: buffer.written()]
             longest = max(longest, record, key=len)
