@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sealagent import paths
@@ -30,7 +30,7 @@ from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.contract import TokenService
-from sealdrivers.discovery import AllowList, ModuleCandidate, find_modules
+from sealdrivers.discovery import AllowList, ModuleCandidate, check_command, find_modules
 from sealdrivers.errors import DriverError
 from sealdrivers.host.service import HostedTokens, ModuleSpec
 from sealdrivers.host.supervisor import Timeouts
@@ -72,7 +72,7 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
         ModuleCandidate(path=module.path, source="configuration", name=module.path.name, driver=module.driver)
         for module in settings.modules
     ]
-    workers = {module.path: module.workers for module in settings.modules}
+    configured = {module.path: module for module in settings.modules}
     candidates += find_modules(
         p11_kit=settings.discovery.p11_kit,
         vendor_table=settings.discovery.vendor_table,
@@ -84,15 +84,17 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
     specs: dict[str, ModuleSpec] = {}
     refused: list[str] = []
     for candidate in candidates:
+        module = configured.get(candidate.path)
+        command = module.worker if module else ()
         try:
             real = allowed.resolve(candidate.path)
+            check_command(command)
         except DriverError as error:
             if candidate.source == "configuration":
                 refused.append(error.message)
             continue
-        specs.setdefault(
-            str(real), ModuleSpec(path=real, driver=candidate.driver, workers=workers.get(candidate.path, 1))
-        )
+        spec = ModuleSpec(path=real, driver=candidate.driver, workers=module.workers if module else 1)
+        specs.setdefault(str(real), replace(spec, command=command) if command else spec)
     return list(specs.values()), refused
 
 
