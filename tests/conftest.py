@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from i386_parts import Machine32
     from ofd_samples import Sealer
     from sample_parties import Party
 
@@ -58,3 +59,11 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Party]:
 def party(parties: dict[str, Party]) -> Party:
     """Return the one with SM2 keys."""
     return parties["sm2"]
+
+
+@pytest.fixture(scope="session")
+def i386(tmp_path_factory: pytest.TempPathFactory) -> Machine32:
+    """Return a 32-bit Python, a worker that it runs, and 32-bit libraries."""
+    from i386_parts import machine32
+
+    return machine32(tmp_path_factory.mktemp("i386"))

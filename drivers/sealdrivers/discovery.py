@@ -6,6 +6,7 @@ Finding one loads nothing: :class:`AllowList` decides on the resolved path.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -21,6 +22,7 @@ from sealdrivers.errors import ModuleNotAllowed, ModuleNotLoadable
 __all__ = [
     "AllowList",
     "ModuleCandidate",
+    "check_command",
     "find_modules",
     "p11_kit_directories",
     "survey_modules",
@@ -31,6 +33,9 @@ PROGRAM = "sealagent"
 
 MAX_MODULE_FILE_BYTES = 64 << 10
 """A ``*.module`` file larger than this is skipped; real ones have a few lines."""
+
+MAX_LINKS = 40
+"""Symbolic links that are followed on the way to a program, as in Linux."""
 
 MAX_MODULE_FILES = 256
 """``*.module`` files read per directory."""
@@ -211,7 +216,7 @@ class AllowList:
             if not real.is_file():
                 raise ModuleNotAllowed(f"{real} is no regular file")
             for place in (real, *real.parents):
-                self._check_owner(place)
+                _check_owner(place, "the module")
         except FileNotFoundError:
             raise ModuleNotLoadable(
                 f"{path} does not exist; install the vendor's library or correct the path"
@@ -220,11 +225,66 @@ class AllowList:
             raise ModuleNotLoadable(f"{path} cannot be reached: {getattr(error, 'strerror', error)}") from None
         return real
 
-    @staticmethod
-    def _check_owner(place: Path) -> None:
-        found = place.stat()
-        if found.st_uid not in (0, os.geteuid()):
-            raise ModuleNotAllowed(f"{place} belongs to another user, who could replace the module; change its owner")
-        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-        if found.st_mode & stat.S_IWOTH and not sticky:
-            raise ModuleNotAllowed(f"{place} can be written by everybody, who could replace the module; chmod o-w it")
+
+def _check_owner(place: Path, what: str) -> None:
+    """:raises ModuleNotAllowed: others than root and the one who runs this could replace what is in this place."""
+    found = place.lstat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise ModuleNotAllowed(f"{place} belongs to another user, who could replace {what}; change its owner")
+    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    if found.st_mode & stat.S_IWOTH and not sticky and not stat.S_ISLNK(found.st_mode):
+        raise ModuleNotAllowed(f"{place} can be written by everybody, who could replace {what}; chmod o-w it")
+
+
+def check_command(command: Sequence[str]) -> None:
+    """Look whether a worker's command may be run. It gets the PIN, so it is held to what modules are held to.
+
+    Each word that is an absolute path of something that exists is looked at (an interpreter's script is no less the
+    program than the interpreter), and so is each link on the way: the program is run by the name it has here, since
+    a Python environment knows itself by it.
+
+    :param command: program and arguments; nothing if empty.
+    :raises ModuleNotAllowed: it is no executable file, or other users could replace it.
+    """
+    for number, word in enumerate(command):
+        if not os.path.isabs(word):
+            if number == 0:
+                raise ModuleNotAllowed(f"{word} is not an absolute path; name the worker by its full path")
+            continue
+        try:
+            places = _way(Path(word))
+        except (OSError, ValueError) as error:
+            if number == 0:
+                reason = getattr(error, "strerror", None) or error
+                raise ModuleNotAllowed(f"the worker {word} cannot be reached: {reason}") from None
+            continue
+        for place in places:
+            _check_owner(place, "the worker")
+        if number == 0 and not (places[-1].is_file() and os.access(places[-1], os.X_OK)):
+            raise ModuleNotAllowed(f"the worker {word} is no program that may be executed")
+
+
+def _way(path: Path) -> list[Path]:
+    """Return every directory and link that is passed on the way to a file, the file last.
+
+    :raises OSError: there is no such file, or the links lead nowhere.
+    """
+    here = Path(path.anchor)  # never a link, and never behind one
+    passed = [here]
+    ahead = list(reversed(path.parts[1:]))
+    links = 0
+    while ahead:
+        name = ahead.pop()
+        step = here.parent if name == ".." else here / name
+        passed.append(step)
+        if not stat.S_ISLNK(step.lstat().st_mode):
+            here = step
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = step.readlink()
+        if target.is_absolute():
+            here = Path(target.anchor)
+        ahead += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+    return [*passed, here]

@@ -48,6 +48,32 @@ def test_closing_ends_every_process(softhsm_token: SoftToken) -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (None, "worker: No such file or directory"),
+        ("#!/not/there\n", "worker: the loader or interpreter it names is missing"),
+        ("\x7fELF", "worker: Exec format error"),
+    ],
+    ids=["absent", "without its interpreter", "not for this machine"],
+)
+def test_a_worker_that_does_not_start_says_why(tmp_path: Path, program: str | None, said: str) -> None:
+    path = tmp_path / "worker"
+    if program is not None:
+        path.write_text(program)
+        path.chmod(0o755)
+
+    async def main() -> None:
+        async with hosted(ModuleSpec(tmp_path / "x.so", command=(str(path),))) as tokens:
+            assert await tokens.tokens() == []
+            (health,) = tokens.health()
+            assert health["state"] == "failed"
+            assert said in health["fault"]
+            assert health["worker"] == str(path)
+
+    run(main)
+
+
 def test_closing_does_not_wait_for_a_hanging_worker(softhsm_token: SoftToken) -> None:
     async def main() -> None:
         async with hosted(spec(softhsm_token)) as tokens:

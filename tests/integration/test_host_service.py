@@ -49,6 +49,9 @@ def test_one_bad_module_hides_no_other(softhsm_token: SoftToken, tmp_path: Path)
             assert {health["state"] for health in failed} == {"failed"}
             assert {health["last_error"]["code"] for health in failed} == {"module_not_loadable"}
             assert all(health["workers"] == 0 for health in failed)
+            said = ["it is a text", "was cut short", "is no PKCS#11 module", "is no file"]
+            for words, health in zip(said, failed, strict=True):
+                assert words in health["fault"]
 
     run(main)
 

@@ -34,17 +34,19 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softgm"
 
 
-def build(sources: Path = SKF) -> Path:
+def build(sources: Path = SKF, compiler: str | None = None) -> Path:
     """Build all libraries of a folder of sources, unless the cache has them.
 
     :param sources: :data:`SKF` or :data:`PKCS11`.
+    :param compiler: the C compiler, by default what ``CC`` names, or ``cc``.
     :return: the folder that holds them.
     :raises BuildError: a part is missing, or the compiler refused.
     """
     made = hashlib.sha256()
     for source in sorted([sources / "Makefile", *sources.glob("*.[ch]"), *_COMMON.iterdir()]):
         made.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    made.update(repr([os.environ.get(name) for name in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")]).encode())
+    environment = {**os.environ, "CC": compiler} if compiler else dict(os.environ)
+    made.update(repr([environment.get(name) for name in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")]).encode())
     folder = cache_folder() / f"{sources.name}-{made.hexdigest()[:16]}"
     if folder.is_dir():
         return folder
@@ -55,6 +57,7 @@ def build(sources: Path = SKF) -> Path:
     try:
         done = subprocess.run(
             ["make", "-s", "-C", str(sources), f"OUT={draft}"],
+            env=environment,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,

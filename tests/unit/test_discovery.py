@@ -10,6 +10,7 @@ import pytest
 from sealdrivers import discovery
 from sealdrivers.discovery import (
     AllowList,
+    check_command,
     find_modules,
     p11_kit_directories,
     survey_modules,
@@ -210,3 +211,63 @@ def test_a_file_of_another_user_is_refused(module: Path, monkeypatch: pytest.Mon
         os.chown(module, 12345, -1)
     with pytest.raises(ModuleNotAllowed, match="another user"):
         AllowList(paths=[module]).resolve(module)
+
+
+# What may serve a module
+
+
+@pytest.fixture
+def program(module: Path) -> Path:
+    path = module.parent / "worker"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_of_ours_may_be_a_worker(program: Path, tmp_path: Path) -> None:
+    link, around = tmp_path / "link", tmp_path / "around"
+    link.symlink_to(program)
+    around.symlink_to(Path("lib", "..", "lib", "worker"))
+    for path in (program, link, around, program.parent / ".." / "lib" / "worker", Path("/bin/sh")):
+        check_command([str(path), "-I", "no path", "/not/there", "/\0"])
+    check_command([])
+
+
+@pytest.mark.parametrize("name", ["gone", "worker/x", "nul\0", "loop", "../lib", "module.so"])
+def test_what_is_no_program_is_no_worker(program: Path, name: str) -> None:
+    (program.parent / "loop").symlink_to(program.parent / "loop")
+    with pytest.raises(ModuleNotAllowed, match="worker"):
+        check_command([str(program.parent / name)])
+
+
+def test_a_worker_is_named_by_its_full_path(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(program.parent)
+    with pytest.raises(ModuleNotAllowed, match="absolute"):
+        check_command(["worker"])
+
+
+def test_a_worker_that_others_could_replace_is_refused(program: Path, module: Path, tmp_path: Path) -> None:
+    """Also where it is the directory of a link on the way, or the script that an interpreter is given."""
+    open_to_all, closed = tmp_path / "open", tmp_path / "closed"
+    open_to_all.mkdir()
+    (open_to_all / "middle").symlink_to(program)
+    closed.symlink_to(open_to_all / "middle")
+    check_command([str(closed)])
+    open_to_all.chmod(0o777)
+    with pytest.raises(ModuleNotAllowed, match="open can be written by everybody, who could replace the worker"):
+        check_command([str(closed)])
+    module.chmod(0o666)
+    with pytest.raises(ModuleNotAllowed, match="could replace the worker"):
+        check_command([str(program), str(module)])
+    program.chmod(0o757)
+    with pytest.raises(ModuleNotAllowed, match="could replace the worker"):
+        check_command([str(program)])
+
+
+def test_a_worker_of_another_user_is_refused(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = program.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner == 0:
+        os.chown(program, 12345, -1)
+    with pytest.raises(ModuleNotAllowed, match="another user"):
+        check_command([str(program)])

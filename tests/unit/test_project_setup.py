@@ -23,12 +23,20 @@ class Machine:
         self.programs.mkdir()
         (folder / "venv").mkdir()
         (folder / "venv" / "bin").symlink_to(self.programs)
-        for name in ("Makefile", ".ci/run", "scripts/bootstrap.sh", "requirements/dev.txt", "pyproject.toml"):
+        for name in (
+            "Makefile",
+            ".ci/run",
+            "scripts/bootstrap.sh",
+            "scripts/i386.sh",
+            "requirements/dev.txt",
+            "pyproject.toml",
+        ):
             (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, self.checkout / name)
         # sudo, for those who run the tests as themselves: drops its option and goes on.
         self.program("sudo", '[ "$1" = -n ] && shift\nexec "$@"')
         self.program("dpkg-query", "printf installed")
+        self.program("dpkg", "echo riscv64")
 
     def program(self, name: str, script: str) -> None:
         path = self.programs / name
@@ -113,3 +121,39 @@ def test_a_folder_that_is_no_virtual_environment_is_left_alone(machine: Machine)
     assert done.returncode == 1
     assert "notes is no virtual environment" in done.stderr
     assert [path.name for path in precious.parent.iterdir()] == ["precious.txt"]
+
+
+def test_another_architecture_has_no_32_bit_python_and_says_so(machine: Machine) -> None:
+    machine.program("apt-get", 'echo "$*" >>"$LOG"')
+    done = machine.run("scripts/i386.sh", XDG_CACHE_HOME=str(machine.checkout / "cache"))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "this machine is riscv64" in done.stderr
+    assert not machine.log.exists()
+
+
+@pytest.mark.parametrize(
+    ("depends", "status", "said"),
+    [
+        ("exit 100", 1, "apt knows no i386 package of Python"),
+        ("echo '  Depends: python3.11-minimal\n  Depends: libssl3'", 1, "apt could not fetch: python3.11-minimal"),
+        ("echo '  Depends: python3.10-minimal\n  Depends: libssl3'", 3, "the worker needs 3.11"),
+    ],
+    ids=["unknown", "unreachable", "too old"],
+)
+def test_a_32_bit_python_that_cannot_be_had(machine: Machine, depends: str, status: int, said: str) -> None:
+    """What will not change is remembered, what may change is tried again; the machine's own apt state is left alone."""
+    machine.program("dpkg", "echo amd64")
+    machine.program("apt-get", 'echo "$*" >>"$LOG"; echo no network; exit 100')
+    machine.program("apt-cache", depends)
+    cache = machine.checkout / "cache"
+    for _ in range(2):
+        done = machine.run("scripts/i386.sh", XDG_CACHE_HOME=str(cache))
+        assert (done.returncode, done.stdout) == (status, "")
+        assert said in done.stderr
+        assert ("no network" in done.stderr) == (status == 1)
+    calls = machine.log.read_text().splitlines()
+    assert all(f"-c {cache}/sealagent/i386-" in call for call in calls)
+    assert {call.split()[3] for call in calls} <= {"update", "download"}
+    assert len([call for call in calls if call.split()[3] == "update"]) == (2 if status == 1 else 1)
+    left = [path for path in (cache / "sealagent").iterdir() if path.is_dir()]
+    assert [sorted(path.name for path in folder.iterdir()) for folder in left] == [["unable"]] * (status == 3)

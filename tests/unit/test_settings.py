@@ -108,6 +108,23 @@ def test_paths_are_expanded_and_relative_ones_refused(tmp_path: Path, monkeypatc
         assert wrong.value.code == "config_invalid"
 
 
+def test_a_worker_is_a_program_with_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "agent.toml"
+    module = "[[modules]]\npath = '/lib/skf.so'\n"
+    file.write_text(module + "worker = ['~/py32/bin/python', '-I', '$HOME']\n")
+    assert load_settings([file]).modules[0].worker == (str(tmp_path / "py32/bin/python"), "-I", "$HOME")
+    shown = load_settings([file]).model_dump(mode="json")  # as `sealagent daemon check` prints it
+    assert shown["modules"][0]["worker"] == [str(tmp_path / "py32/bin/python"), "-I", "$HOME"]
+    file.write_text(module)
+    assert load_settings([file]).modules[0].worker == ()
+    for worker in ("['python']", "['']", "['/bin/worker', '']", "['/bin/worker\\u0000']", "'/bin/worker'", "[1]"):
+        file.write_text(f"{module}worker = {worker}\n".replace("'", '"'))
+        with pytest.raises(SealAgentError, match=r"modules\.0\.worker") as wrong:
+            load_settings([file])
+        assert wrong.value.code == "config_invalid"
+
+
 def test_a_module_named_twice_is_refused_also_through_a_link(tmp_path: Path) -> None:
     module, link = tmp_path / "a.so", tmp_path / "b.so"
     module.touch()

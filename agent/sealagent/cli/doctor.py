@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -57,11 +56,16 @@ def _configuration() -> None:
 
 
 def _candidates() -> None:
+    from sealdrivers.binary import read_binary
     from sealdrivers.discovery import find_modules
+    from sealdrivers.errors import ModuleNotLoadable
 
     for candidate in find_modules(p11_kit=True, vendor_table=True):
-        there = "" if os.access(candidate.path, os.R_OK) else " (absent)"
-        click.echo(f"module        {candidate.path}{there}, named by {candidate.source}")
+        try:
+            kind = str(read_binary(candidate.path) or "library")
+        except ModuleNotLoadable as error:
+            kind = error.message
+        click.echo(f"module        {clean(candidate.path)}, named by {clean(candidate.source)}: {clean(kind)}")
 
 
 def _agent(agent: Agent) -> None:
@@ -70,7 +74,8 @@ def _agent(agent: Agent) -> None:
     click.echo(f"agent         {status['version']}, running since {status['started']}")
     for module in status["modules"]:
         fault = f": {clean(module['fault'])}" if module.get("fault") else ""
-        click.echo(f"worker        {clean(module.get('path') or 'refused')}: {module['state']}{fault}")
+        served = f", served by {clean(module['worker'])}" if module.get("worker") else ""
+        click.echo(f"worker        {clean(module.get('path') or 'refused')}: {module['state']}{served}{fault}")
     for token in tokens["tokens"]:
         soft = " (software: test only)" if token["software"] else ""
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")

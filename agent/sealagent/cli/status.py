@@ -19,9 +19,9 @@ def command(as_json: bool) -> None:
         return
     click.echo(f"SealAgent {status['version']}, running since {status['started']}")
     for module in status["modules"]:
-        click.echo(
-            f"module {clean(module.get('path') or '(refused)')}: {module['state']}" + _fault(module.get("fault"))
-        )
+        served = f", served by {clean(module['worker'])}" if module.get("worker") else ""
+        path = clean(module.get("path") or "(refused)")
+        click.echo(f"module {path}: {module['state']}{served}{_fault(module.get('fault'))}")
     click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
     if status["interrupted"]:
         click.echo(f"{status['interrupted']} signatures were interrupted by the agent's last end (see the record)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sealagent import paths
@@ -30,7 +30,7 @@ from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.contract import TokenService
-from sealdrivers.discovery import AllowList, ModuleCandidate, find_modules
+from sealdrivers.discovery import AllowList, ModuleCandidate, check_command, find_modules
 from sealdrivers.errors import DriverError
 from sealdrivers.host.service import HostedTokens, ModuleSpec
 from sealdrivers.host.supervisor import Timeouts
@@ -79,12 +79,10 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
         p11_kit=settings.discovery.p11_kit, vendor_table=settings.discovery.vendor_table, vendor_files=tables
     )
     profiles = vendor_table(tables).sm2
-    for module in settings.modules:
-        if module.sm2_profile and module.sm2_profile not in {profile.name for profile in profiles}:
+    for each in settings.modules:
+        if each.sm2_profile and each.sm2_profile not in {profile.name for profile in profiles}:
             known = ", ".join(profile.name for profile in profiles)
-            message = (
-                f"modules: there is no [[sm2]] entry {module.sm2_profile!r} in the vendor table (there are: {known})"
-            )
+            message = f"modules: the vendor table has no [[sm2]] entry {each.sm2_profile!r}; it has {known}"
             raise SealAgentError("config_invalid", message, key="modules")
     allowed = AllowList(
         paths=[module.path for module in settings.modules], directories=settings.discovery.trusted_directories
@@ -92,20 +90,22 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
     specs: dict[str, ModuleSpec] = {}
     refused: list[str] = []
     for candidate in candidates:
+        module = configured.get(candidate.path)
+        command = module.worker if module else ()
         try:
             real = allowed.resolve(candidate.path)
+            check_command(command)
         except DriverError as error:
             if candidate.source == "configuration":
                 refused.append(error.message)
             continue
-        named = configured.get(candidate.path)
         options = ModuleOptions(
             sm2=profiles if candidate.driver == "pkcs11" else (),
-            sm2_profile=named.sm2_profile if named else "",
+            sm2_profile=module.sm2_profile if module else "",
             findings=str(settings.state_dir / "findings"),
         )
-        spec = ModuleSpec(real, candidate.driver, named.workers if named else 1, options)
-        specs.setdefault(str(real), spec)
+        spec = ModuleSpec(real, candidate.driver, module.workers if module else 1, options)
+        specs.setdefault(str(real), replace(spec, command=command) if command else spec)
     return list(specs.values()), refused
 
 

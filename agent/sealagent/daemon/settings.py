@@ -52,6 +52,15 @@ class Module(_Section):
     """Entry ``[[sm2]]`` of the vendor table to use; empty: the one that fits the module, if any."""
     workers: int = Field(default=1, ge=1, le=16)
     """Worker processes. More than one only for network HSMs and SoftHSM: a USB key takes one caller at a time."""
+    worker: tuple[str, ...] = ()
+    """Program and arguments that serve the module instead of our own worker, e.g. a 32-bit one. Empty: our own."""
+
+    @field_validator("worker")
+    @classmethod
+    def _program(cls, worker: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not word or "\0" in word for word in worker):
+            raise ValueError("no word of a command may be empty or hold NUL")
+        return (str(_located(Path(worker[0]))), *worker[1:]) if worker else ()
 
 
 class Discovery(_Section):

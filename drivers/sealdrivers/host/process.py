@@ -158,6 +158,14 @@ class _Output:
         os.close(self._fd)
 
 
+def _not_started(program: str, error: OSError) -> str:
+    """Say why a worker could not be started."""
+    why = str(error.strerror)
+    if isinstance(error, FileNotFoundError) and os.path.exists(program):
+        why = "the loader or interpreter it names is missing (for a 32-bit program: the 32-bit C library)"
+    return f"the worker process cannot be started: {program}: {why}"
+
+
 class WorkerProcess:
     """A worker process from its start to its end.
 
@@ -219,7 +227,7 @@ class WorkerProcess:
                     start_new_session=True,  # no terminal to ask on, no Ctrl-C meant for the daemon
                 )
             except OSError as error:
-                raise WorkerDied(f"the worker process cannot be started: {error.strerror}") from error
+                raise WorkerDied(_not_started(command[0], error)) from error
             on_error.pop_all()
         ours.setblocking(False)
         return ours, popen, _Output(self._loop, reading, self.name)

@@ -77,7 +77,7 @@ class ModuleSpec:
     options: ModuleOptions = field(default_factory=ModuleOptions)
     """What the driver is told."""
     command: tuple[str, ...] = PYTHON_WORKER
-    """What runs the worker; another one for modules of another word size."""
+    """What runs the worker; another one for modules of another word size (docs/worker-protocol.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,8 @@ class ModuleSupervisor:
         """Return how the module does, as JSON values.
 
         ``state`` is ``ready``, ``starting``, ``idle`` (no worker runs; the next request starts one), ``failed`` (the
-        last worker failed, ``fault`` says how) or ``closed``.
+        last worker failed, ``fault`` says how) or ``closed``. ``worker`` is the program that serves the module, None
+        for the usual one.
         """
         alive = self._alive()
         if self._closed:
@@ -281,6 +282,7 @@ class ModuleSupervisor:
         return {
             "path": str(self.spec.path),
             "driver": self.spec.driver,
+            "worker": None if self.spec.command == PYTHON_WORKER else self.spec.command[0],
             "state": state,
             "fault": error.message if error and state == "failed" else None,
             "workers": len(alive),
@@ -430,7 +432,11 @@ class ModuleSupervisor:
             self._failures = 0
         if not self._closed and not worker.outdated:
             if not worker.ready and isinstance(reason, WorkerDied):
-                reason = ModuleNotLoadable("the module ended its worker process while it was being loaded")
+                reason = ModuleNotLoadable(
+                    "the module ended its worker process while it was being loaded"
+                    if self.spec.command == PYTHON_WORKER
+                    else f"the worker {self.spec.command[0]} ended before it had loaded the module"
+                )
             log.warning("%s: %s", worker.name, reason.message)
             self._note_failure(reason)
         for request in leftover:

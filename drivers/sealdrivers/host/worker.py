@@ -16,8 +16,10 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from sealdrivers.binary import check_loadable
 from sealdrivers.contract import Driver, Key, KeyType, Mechanism, Token
 from sealdrivers.errors import (
     DeviceFailure,
@@ -149,12 +151,12 @@ class Worker:
             raise WorkerProtocolError(f"this worker speaks version {PROTOCOL_VERSION} of the protocol")
         if self._driver is not None:
             raise WorkerProtocolError("a module is open already")
-        kind = _text(header, "driver")
+        kind, path = _text(header, "driver"), _text(header, "path")
         if kind not in DRIVERS:
             raise ModuleNotLoadable(f"there is no driver of kind {kind}")
+        check_loadable(Path(path))  # here and not in the daemon, which may be of another word size
         options = from_json(ModuleOptions, header.get("options"))
-        opened = importlib.import_module(DRIVERS[kind]).open_driver(_text(header, "path"), options)
-        self._driver = cast("Driver", opened)
+        self._driver = cast("Driver", importlib.import_module(DRIVERS[kind]).open_driver(path, options))
         return self._driver.info
 
     def _list_tokens(self, header: dict[str, Any], parts: list[bytearray]) -> Any:

@@ -4,5 +4,5 @@ VALGRIND ?= valgrind -q --leak-check=full --show-leak-kinds=definite,indirect,po
 COMMON := $(dir $(lastword $(MAKEFILE_LIST)))
 SOURCES = $(sort $(wildcard *.c)) $(sort $(wildcard $(COMMON)*.c))
 HEADERS = $(wildcard *.h) $(wildcard $(COMMON)*.h)
-WARNINGS = -std=gnu11 -Wall -Wextra -pthread
+WARNINGS = -std=gnu11 -Wall -Wextra -pthread -D_FILE_OFFSET_BITS=64
 FLAGS = $(WARNINGS) -fPIC -shared -fvisibility=hidden -I. -I$(COMMON)
