@@ -25,6 +25,7 @@ from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
+from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.host.service import HostedTokens
 from softhsm2_fixtures import SoftToken
@@ -126,6 +127,7 @@ async def opened_line(
                 inventory=inventory,
                 unlocker=unlocker,
                 ledger=ledger,
+                recorder=Recorder(ledger),
                 clock=clock,
                 publish=events.append,
                 limits=Limits(),

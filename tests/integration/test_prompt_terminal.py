@@ -162,19 +162,21 @@ def test_a_locked_pin_is_unblocked_through_the_prompt(desk: Desk) -> None:
         assert done.status == status, done.err
     assert "PIN was unblocked" in done.err
     sealed = desk.seal()
-    desk.pane.shows("密码钥匙", times=8)
+    desk.pane.shows("有程序请求使用您的印章")
     desk.pane.type("fresh-pin")
     assert end(sealed).status == 0
     records = desk.shell("record", "list", "--json")
     told = [(entry["kind"], entry["body"].get("reason")) for entry in records.json["records"]]
     assert told == [
         ("refused", "pin_locked"),
-        ("refused", "admin_pin_incorrect"),
+        ("intent", None),
+        ("failed", "admin_pin_incorrect"),
+        ("intent", None),
         ("admin", None),
         ("intent", None),
         ("signed", None),
     ]
-    assert records.json["records"][2]["body"]["operation"] == "unblock_pin"
+    assert records.json["records"][4]["body"]["operation"] == "unblock_pin"
     for pin in (token.so_pin, "not-the-admin", "fresh-pin"):
         assert pin not in records.out + desk.pane.screen
 

@@ -100,7 +100,18 @@ def test_outcome_names_its_intent(kind: EntryKind, body: dict[str, Any]) -> None
     assert caught.value.code == "record_body_invalid"
 
 
-@pytest.mark.parametrize("kind", [EntryKind.INTENT, EntryKind.REFUSED, EntryKind.ADMIN])
+def test_an_administrative_entry_may_name_its_intent() -> None:
+    assert encode_body(EntryKind.ADMIN, {"intent": 3}) == (b'{"intent":3}', 3)
+    assert encode_body(EntryKind.ADMIN, {}) == (b"{}", None)
+    assert make(EntryKind.ADMIN, {"intent": 3}, 4, "ab" * 32).intent == 3
+    assert make(EntryKind.ADMIN, {}, 4, "ab" * 32).intent is None
+    for intent in (None, 0, "1", True):
+        with pytest.raises(FormatError) as caught:
+            encode_body(EntryKind.ADMIN, {"intent": intent})
+        assert caught.value.code == "record_body_invalid"
+
+
+@pytest.mark.parametrize("kind", [EntryKind.INTENT, EntryKind.REFUSED])
 @pytest.mark.parametrize("intent", [1, None])
 def test_other_kinds_name_none(kind: EntryKind, intent: int | None) -> None:
     with pytest.raises(FormatError):

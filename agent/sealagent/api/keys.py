@@ -96,8 +96,8 @@ async def change_pin(request: web.Request) -> web.StreamResponse:
     token = await parts.inventory.token(request.match_info["token"])
 
     async def work() -> Answer:
-        async with administered(parts.ledger, caller, "change_pin", token=token.uri):
-            await parts.unlocker.change_pin(token, Occasion(caller))
+        async with administered(parts.recorder, caller, "change_pin", token=token.uri) as act:
+            await parts.unlocker.change_pin(token, Occasion(caller), act.begin)
         return json_answer(_token(parts, token))
 
     return await once(request, b"", work)
@@ -110,8 +110,8 @@ async def unblock_pin(request: web.Request) -> web.StreamResponse:
     token = await parts.inventory.token(request.match_info["token"])
 
     async def work() -> Answer:
-        async with administered(parts.ledger, caller, "unblock_pin", token=token.uri):
-            await parts.unlocker.unblock_pin(token, Occasion(caller))
+        async with administered(parts.recorder, caller, "unblock_pin", token=token.uri) as act:
+            await parts.unlocker.unblock_pin(token, Occasion(caller), act.begin)
         parts.inventory.invalidate()
         return json_answer(_token(parts, await parts.inventory.token(token.id)))
 
@@ -134,10 +134,11 @@ async def generate_key(request: web.Request) -> web.StreamResponse:
     async def work() -> Answer:
         object_id = bytes.fromhex(asked.id) if asked.id else secrets.token_bytes(16)
         named = {"type": asked.type.value, "label": asked.label, "object_id": object_id.hex()}
-        async with administered(parts.ledger, caller, "generate_key", token=token.uri, **named) as facts:
+        async with administered(parts.recorder, caller, "generate_key", token=token.uri, **named) as act:
             async with parts.unlocker.unlocked(token, Occasion(caller)):
+                await act.begin()
                 info = await parts.tokens.generate_key(token.uri, asked.type, asked.label, object_id)
-            facts["key"] = info.uri
+            act.facts["key"] = info.uri
         parts.inventory.invalidate()
         return json_answer(_key(AvailableKey(info, token, None)), status=201)
 
@@ -180,9 +181,10 @@ async def import_certificate(request: web.Request) -> web.StreamResponse:
         label = asked.label or key.info.label
         named = {"serial": certificate.serial, "sha256": certificate.sha256}
         async with (
-            administered(parts.ledger, caller, "import_certificate", key=key.info.uri, certificate=named),
+            administered(parts.recorder, caller, "import_certificate", key=key.info.uri, certificate=named) as act,
             parts.unlocker.unlocked(key.token, Occasion(caller)),
         ):
+            await act.begin()
             await parts.tokens.import_certificate(key.token.uri, certificate.der, label, key.info.object_id)
         parts.inventory.invalidate()
         return json_answer(_key(AvailableKey(key.info, key.token, certificate)))

@@ -108,12 +108,14 @@ async def import_seal(request: web.Request) -> web.StreamResponse:
 
     async def work() -> Answer:
         async with administered(
-            parts.ledger, caller, "import_seal", seal=_named(parsed), token=token.uri if token else None
-        ):
+            parts.recorder, caller, "import_seal", seal=_named(parsed), token=token.uri if token else None
+        ) as act:
             if token is None:
+                await act.begin()
                 await asyncio.to_thread(parts.store.add, asked.seal)
             else:
                 async with parts.unlocker.unlocked(token, Occasion(caller, seal=parsed.name)):
+                    await act.begin()
                     await parts.tokens.import_data(token.uri, asked.seal, parsed.es_id, SEAL_APPLICATION)
         parts.inventory.invalidate()
         item = await parts.inventory.seal(parsed.id)
@@ -128,14 +130,15 @@ async def remove_seal(request: web.Request) -> web.StreamResponse:
 
     async def work() -> Answer:
         item = await parts.inventory.seal(request.match_info["seal"])
-        async with administered(parts.ledger, request[CALLER], "remove_seal", seal=_named(item.seal)):
+        async with administered(parts.recorder, request[CALLER], "remove_seal", seal=_named(item.seal)) as act:
             try:
-                await asyncio.to_thread(parts.store.remove, item.seal.id)
+                await asyncio.to_thread(parts.store.get, item.seal.id)
             except SealAgentError as error:
-                if error.code != "seal_not_found":
-                    raise
-                message = "it is on a token only, from which the token's own tool removes it"
-                raise SealAgentError("not_supported", message) from error
+                if error.code == "seal_not_found":  # one that cannot be read is removed all the same
+                    message = "it is on a token only, from which the token's own tool removes it"
+                    raise SealAgentError("not_supported", message) from error
+            await act.begin()
+            await asyncio.to_thread(parts.store.remove, item.seal.id)
         parts.inventory.invalidate()
         return json_answer(_seal(item, parts.clock()))
 

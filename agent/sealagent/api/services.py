@@ -18,6 +18,7 @@ from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
+from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.contract import TokenService
 
@@ -44,6 +45,7 @@ class Services:
     tokens: TokenService
     store: SealStore
     ledger: Ledger
+    recorder: Recorder
     events: EventHub
     clock: Clock
     limits: ApiLimits

@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
         click.echo(f"module {path}: {module['state']}{served}{_fault(module.get('fault'))}")
     click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
     if status["interrupted"]:
-        click.echo(f"{status['interrupted']} signatures were interrupted by the agent's last end (see the record)")
+        click.echo(f"{status['interrupted']} operations were interrupted by the agent's last end (see the record)")
 
 
 def _fault(fault: str | None) -> str:

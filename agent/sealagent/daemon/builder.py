@@ -27,7 +27,7 @@ from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
-from sealagent.signing.recording import Recorder
+from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.contract import TokenService
 from sealdrivers.discovery import AllowList, ModuleCandidate, check_command, find_modules
@@ -137,11 +137,12 @@ async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
 
 
 async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Ledger) -> Daemon:
-    interrupted = await Recorder(ledger).settle(
-        "interrupted", "the agent ended before the outcome was recorded; nothing was released"
+    recorder = Recorder(ledger)
+    interrupted = await recorder.settle(
+        "interrupted", f"the agent ended before the outcome was recorded; {NOTHING_RELEASED}"
     )
     if interrupted:
-        log.warning("%d signatures were interrupted by the agent's last end; see the record", interrupted)
+        log.warning("%d operations were interrupted by the agent's last end; see the record", interrupted)
     events = EventHub()
     specs, refused = _modules(settings)
     timeouts = Timeouts(
@@ -176,6 +177,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         inventory=inventory,
         unlocker=unlocker,
         ledger=ledger,
+        recorder=recorder,
         clock=clock,
         publish=events.publish,
         limits=limits,
@@ -198,6 +200,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         tokens=service,
         store=store,
         ledger=ledger,
+        recorder=recorder,
         events=events,
         clock=clock,
         limits=ApiLimits(

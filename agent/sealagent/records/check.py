@@ -19,7 +19,7 @@ from typing import BinaryIO
 import rfc8785
 
 from sealagent.errors import FormatError
-from sealagent.records.entry import MAX_LINE, OUTCOMES, Entry, EntryKind, load_canonical, parse_entry
+from sealagent.records.entry import MAX_LINE, Entry, EntryKind, load_canonical, parse_entry
 from sealagent.records.tree import HASH_LENGTH, TREE_HASHES, Frontier, Head, leaf_hash
 
 __all__ = ["CheckReport", "Fault", "check_export", "head_line", "read_lines"]
@@ -220,8 +220,7 @@ class _Check:
             if len(self._open) >= MAX_OPEN:
                 raise self._found("too_many_open", entry.number, f"over {MAX_OPEN} intents have no outcome")
             self._open.add(entry.number)
-        elif entry.kind in OUTCOMES:
-            intent = entry.intent
+        elif (intent := entry.intent) is not None:
             if intent not in self._open:
                 raise self._found("outcome_without_intent", entry.number, f"{intent} is no open intent")
             self._open.discard(intent)

@@ -2,7 +2,8 @@
 
 An entry is the JSON object ``{"body", "kind", "number", "prev", "time"}``. ``number`` counts from 1 without gaps;
 ``time`` is RFC 3339 in UTC with microseconds; ``prev`` is the leaf hash of the entry before in lower-case hexadecimal
-(empty for the first). ``signed`` and ``failed`` name the intent they close as ``body.intent``.
+(empty for the first). ``signed`` and ``failed`` name the intent they close as ``body.intent``; so does ``admin`` where
+there was one.
 """
 
 from __future__ import annotations
@@ -43,19 +44,21 @@ class EntryKind(StrEnum):
     """What an entry says happened."""
 
     INTENT = "intent"
-    """The device is about to be asked for a signature."""
+    """The device is about to be asked for a signature, or something is about to be changed."""
     SIGNED = "signed"
     """A signature was made and may be released; closes an intent."""
     FAILED = "failed"
-    """An intent ended without a signature; closes it."""
+    """An intent ended without a signature, or without its change; closes it."""
     REFUSED = "refused"
     """A request was turned down before any intent."""
     ADMIN = "admin"
-    """Pairing, grant, revoke, PIN change, import and the like."""
+    """Pairing, grant, revoke, PIN change, import and the like; closes its intent, where there was one."""
 
 
 OUTCOMES = frozenset({EntryKind.SIGNED, EntryKind.FAILED})
 """Kinds that close an intent and name it as ``body.intent``."""
+_CLOSING = OUTCOMES | {EntryKind.ADMIN}
+"""Kinds that may name one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ class Entry:
 
     @property
     def intent(self) -> int | None:
-        """Number of the intent that a ``signed`` or ``failed`` entry closes."""
-        return cast(int, self.body["intent"]) if self.kind in OUTCOMES else None
+        """Number of the intent that a ``signed``, ``failed`` or ``admin`` entry closes."""
+        return cast("int | None", self.body.get("intent")) if self.kind in _CLOSING else None
 
     def as_json(self) -> dict[str, JSON]:
         return cast(dict[str, JSON], json.loads(self.octets))
@@ -172,8 +175,10 @@ def _no_float(text: str) -> NoReturn:
 
 def _intent_of(kind: EntryKind, body: Mapping[str, object]) -> int | None:
     intent = body.get("intent")
-    if (kind in OUTCOMES) != ("intent" in body):
-        raise FormatError("record_body_invalid", "body.intent belongs to a signed or failed entry, and only there")
+    if "intent" in body and (kind not in _CLOSING or intent is None):
+        raise FormatError(
+            "record_body_invalid", "body.intent belongs to a signed, failed or admin entry, and only there"
+        )
     if intent is not None and (type(intent) is not int or intent < 1):
         raise FormatError("record_body_invalid", "body.intent is the number of an entry")
     if intent is None and kind in OUTCOMES:

@@ -88,7 +88,8 @@ class Ledger:
     async def append(self, kind: EntryKind, body: Mapping[str, JSON]) -> Entry:
         """Append one entry and return it once it is durable.
 
-        ``signed`` and ``failed`` name the intent they close as ``body["intent"]``. Cancelling the wait does not take
+        ``signed`` and ``failed``, and ``admin`` where there was an intent, name the one they close as
+        ``body["intent"]``. Cancelling the wait does not take
         the entry back.
 
         :raises SealAgentError: ``record_failed`` (nothing of it was kept; a later attempt may succeed),

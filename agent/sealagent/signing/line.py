@@ -113,6 +113,7 @@ class SigningLine:
         inventory: Inventory,
         unlocker: Unlocker,
         ledger: Ledger,
+        recorder: Recorder,
         clock: Clock,
         publish: Publish,
         limits: Limits,
@@ -123,7 +124,7 @@ class SigningLine:
         self._inventory = inventory
         self._unlocker = unlocker
         self._ledger = ledger
-        self._recorder = Recorder(ledger)
+        self._recorder = recorder
         self._clock = clock
         self._publish = publish
         self._limits = limits

@@ -1,4 +1,6 @@
-"""What the signing line puts on record: refusals, intents, and for each intent one outcome, whatever happens."""
+"""What goes on record of signatures and administrative acts: refusals, intents, and for each intent one outcome,
+whatever happens.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from sealagent.records.entry import MAX_INTEGER
 from sealagent.records.ledger import Entry, EntryKind, Ledger
 from sealdrivers.errors import DriverError
 
-__all__ = ["Recorder", "recordable", "what_went_wrong"]
+__all__ = ["NOTHING_RELEASED", "Recorder", "recordable", "what_went_wrong"]
 
 MAX_TEXT = 1024
 """Octets (as JSON) of a text on record: names that callers, seals and file systems choose have no such bound."""
@@ -25,33 +27,38 @@ MAX_LISTED_TEXT = 256
 MAX_ITEMS = 8
 """Items of a list on record."""
 
+NOTHING_RELEASED = "no signature was released; an administrative act may or may not have been done"
+"""What is known of an intent whose outcome was not recorded."""
+
 _WHOLE = frozenset({"property_info"})  # it is what was signed; the API bounds it
 
 
 class Recorder:
-    """Writes the entries of the signing line."""
+    """Writes the entries of the signing line and of administrative acts.
+
+    There is one for a ledger: it knows which intents somebody works on.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._under_way: set[int] = set()
         self._owing = False
 
-    async def refused(self, caller: Caller, facts: Mapping[str, Any], error: SealAgentError | DriverError) -> Entry:
+    async def refused(self, caller: Caller, facts: Mapping[str, Any], error: BaseException) -> Entry:
         """Record that a request was turned down. :raises SealAgentError: ``record_failed``."""
         body = {"caller": caller.as_json(), **facts, **what_went_wrong(error)}
         return await self._ledger.append(EntryKind.REFUSED, recordable(body))
 
     async def intent(self, caller: Caller, facts: Mapping[str, Any]) -> Entry:
-        """Record an intent and return once it is durable; then :meth:`signed` or :meth:`failed` must follow.
+        """Record an intent and return once it is durable; then one of :meth:`signed`, :meth:`done` and :meth:`failed`
+        must follow.
 
         Should the wait be cancelled, the intent has its outcome already.
 
         :raises SealAgentError: ``record_failed``. :raises LimitExceeded: ``record_body_too_large``.
         """
         if self._owing:
-            await self.settle(
-                "record_failed", "its outcome could not be recorded when it was due; nothing was released"
-            )
+            await self.settle("record_failed", f"its outcome could not be recorded when it was due; {NOTHING_RELEASED}")
         writing = self._ledger.submit(EntryKind.INTENT, recordable({"caller": caller.as_json(), **facts}))
         try:
             entry = await asyncio.shield(writing)
@@ -65,6 +72,13 @@ class Recorder:
     async def signed(self, intent: Entry, facts: Mapping[str, Any]) -> Entry:
         """Record that a signature was made; only then may it be released. :raises SealAgentError: ``record_failed``."""
         return await self._outcome(EntryKind.SIGNED, intent, facts)
+
+    async def done(self, caller: Caller, intent: Entry | None, facts: Mapping[str, Any]) -> Entry:
+        """Record that an administrative act was done. :raises SealAgentError: ``record_failed``."""
+        body = {"caller": caller.as_json(), **facts}
+        if intent is None:
+            return await self._ledger.append(EntryKind.ADMIN, recordable(body))
+        return await self._outcome(EntryKind.ADMIN, intent, body)
 
     async def failed(self, intent: Entry, error: BaseException) -> Entry:
         """Record why an intent came to nothing. :raises SealAgentError: ``record_failed``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,9 @@ from sealdrivers.contract import TokenInfo, TokenService
 from sealdrivers.errors import AdminPinIncorrect, AdminPinLocked, PinIncorrect, PinLocked, PinRejected, TokenNotFound
 
 __all__ = ["EnteredPin", "Occasion", "Unlocker"]
+
+
+Begin = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +208,10 @@ class Unlocker:
         if token.pin.factory_pin:
             self._publish(Event("factory_pin", {"token": token_uri}))
 
-    async def change_pin(self, token: TokenInfo, occasion: Occasion) -> None:
+    async def change_pin(self, token: TokenInfo, occasion: Occasion, begin: Begin | None = None) -> None:
         """Ask for the old PIN and twice for the new one, and change it on the token.
 
+        :param begin: called when everything was entered, right before the token is asked to change.
         :raises PinIncorrect: the old PIN was wrong, nothing changed.
         :raises SealAgentError: ``pin_mismatch``; ``not_supported``: the token has keys of its own for that.
         """
@@ -225,6 +229,8 @@ class Unlocker:
                     confirmed = await self._confirmed(request)
                     old = await self._prompter.ask_pin(request)
                     new = await ask_new_pin(self._prompter, request)
+                if begin is not None:
+                    await begin()
                 await self._tokens.change_pin(present.uri, old, new, confirmed_last_try=confirmed)
             except PinIncorrect:
                 self._rejected(token.uri, request)
@@ -234,9 +240,10 @@ class Unlocker:
                 wipe(new)
             known.wrong = False
 
-    async def unblock_pin(self, token: TokenInfo, occasion: Occasion) -> None:
+    async def unblock_pin(self, token: TokenInfo, occasion: Occasion, begin: Begin | None = None) -> None:
         """Ask for the administrator's PIN and twice for a new one of the user, which it sets; the token is locked then.
 
+        :param begin: as for :meth:`change_pin`.
         :raises AdminPinIncorrect: one try of the administrator's PIN was spent, nothing changed.
         :raises AdminPinLocked: nothing was asked.
         :raises SealAgentError: ``pin_mismatch``, ``pin_last_try``; ``not_supported``: the token takes PINs on itself.
@@ -258,6 +265,8 @@ class Unlocker:
                 if known.unlocked is not None:
                     await known.unused.wait()
                     await self.lock(token.uri)
+                if begin is not None:
+                    await begin()
                 await self._tokens.unblock_pin(present.uri, admin, new, confirmed_last_try=confirmed)
             except AdminPinIncorrect:
                 known.admin_wrong = True
