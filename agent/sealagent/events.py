@@ -24,8 +24,8 @@ class Event:
     """One event. ``data`` holds JSON values and never a secret."""
 
     name: str
-    """``token_inserted``, ``token_removed``, ``token_unlocked``, ``token_locked``, ``pin_asked``, ``signed``,
-    ``refused``, ``failed``, ``progress`` or ``lost``."""
+    """``usb_inserted``, ``usb_removed``, ``token_inserted``, ``token_removed``, ``token_unlocked``, ``token_locked``,
+    ``pin_asked``, ``signed``, ``refused``, ``failed``, ``progress`` or ``lost``."""
     data: dict[str, Any] = field(default_factory=dict)
 
 

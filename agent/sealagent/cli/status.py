@@ -22,6 +22,7 @@ def command(as_json: bool) -> None:
         click.echo(
             f"module {clean(module.get('path') or '(refused)')}: {module['state']}" + _fault(module.get("fault"))
         )
+    click.echo(f"USB: {status['presence']['usb']}" + _fault(status["presence"]["fault"]))
     click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
     if status["interrupted"]:
         click.echo(f"{status['interrupted']} signatures were interrupted by the agent's last end (see the record)")

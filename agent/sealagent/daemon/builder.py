@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sealagent import paths
@@ -17,6 +18,7 @@ from sealagent.consent.choose import choose_prompter
 from sealagent.consent.pinentry import PROGRAMS
 from sealagent.consent.prompter import Prompter
 from sealagent.consent.source import FdPinSource
+from sealagent.daemon.presence import Presence
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.systemd import inherited_socket
 from sealagent.documents.limits import Limits
@@ -34,6 +36,7 @@ from sealdrivers.discovery import AllowList, ModuleCandidate, find_modules
 from sealdrivers.errors import DriverError
 from sealdrivers.host.service import HostedTokens, ModuleSpec
 from sealdrivers.host.supervisor import Timeouts
+from sealdrivers.vendors import vendor_table
 
 __all__ = ["Daemon", "build"]
 
@@ -50,6 +53,7 @@ class Daemon:
     listener: UnixListener
     unlocker: Unlocker
     prompter: Prompter
+    presence: Presence
 
     async def start(self) -> None:
         """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
@@ -66,6 +70,11 @@ class Daemon:
             self.prompter.close()
 
 
+def _vendor_files() -> list[Path]:
+    """Return where an operator's vendor tables are, if there are any: beside agent.toml."""
+    return [file.with_name("vendors.toml") for file in paths.config_files()]
+
+
 def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
     """Return the modules to load, and a sentence for each that may not be."""
     candidates: list[ModuleCandidate] = [
@@ -76,7 +85,7 @@ def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
     candidates += find_modules(
         p11_kit=settings.discovery.p11_kit,
         vendor_table=settings.discovery.vendor_table,
-        vendor_files=[file.with_name("vendors.toml") for file in paths.config_files()],
+        vendor_files=_vendor_files(),
     )
     allowed = AllowList(
         paths=[module.path for module in settings.modules], directories=settings.discovery.trusted_directories
@@ -156,6 +165,14 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         idle_seconds=settings.pin.unlock_idle_seconds,
         absolute_seconds=settings.pin.unlock_absolute_seconds,
     )
+    presence = Presence(
+        tokens,
+        vendor_table(_vendor_files()) if settings.presence.usb else None,
+        events.publish,
+        every=settings.presence_seconds,
+        changed=inventory.invalidate,
+        housekeeping=unlocker.lock_expired,
+    )
     limits = Limits(package_octets=settings.limits.document_bytes)
     service: TokenService = tokens
     line = SigningLine(
@@ -174,6 +191,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         return {
             "modules": tokens.health() + [{"path": None, "state": "refused", "fault": fault} for fault in refused],
             "interrupted": interrupted,
+            "presence": presence.state(),
             "pin_source": settings.pin.source,
             "raw_digests_allowed": settings.signing.allow_raw_digests,
         }
@@ -196,6 +214,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         spool=settings.state_dir / "spool",
         started=clock(),
         health=health,
+        devices=presence.devices,
         document_slots=asyncio.Semaphore(settings.limits.documents_at_once),
         owner_uid=os.getuid(),
     )
@@ -205,4 +224,4 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         connections=settings.limits.connections,
         inherited=inherited_socket(),
     )
-    return Daemon(settings, services, tokens, listener, unlocker, prompter)
+    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence)
