@@ -8,7 +8,7 @@ export DOC DRIVER PYTHON UPGRADE
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint format openapi requirements clean
+.PHONY: help setup demo test bench lint format openapi udev requirements clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -37,6 +37,9 @@ format: setup ## rewrite the sources in the house style
 
 openapi: setup ## write docs/openapi.json anew from the route table
 	@$(BIN)/python scripts/openapi.py
+
+udev: setup ## write config/udev/70-sealagent.rules anew from the vendor table
+	@$(BIN)/python scripts/udev_rules.py
 
 requirements: setup ## write requirements/*.txt anew from pyproject.toml
 	@scripts/requirements.sh "$(BIN)/python"

@@ -24,9 +24,9 @@ class Event:
     """One event. ``data`` holds JSON values and never a secret."""
 
     name: str
-    """``token_inserted``, ``token_removed``, ``token_unlocked``, ``factory_pin`` (unlocked with a PIN that should be
-    changed), ``token_locked``, ``machine_slept``, ``pin_asked``, ``signed``, ``refused``, ``failed``, ``progress`` or
-    ``lost``."""
+    """``usb_inserted``, ``usb_removed``, ``token_inserted``, ``token_removed``, ``token_unlocked``, ``factory_pin``
+    (unlocked with a PIN that should be changed), ``token_locked``, ``machine_slept``, ``pin_asked``, ``signed``,
+    ``refused``, ``failed``, ``progress`` or ``lost``."""
     data: dict[str, Any] = field(default_factory=dict)
 
 

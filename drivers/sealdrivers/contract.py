@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 __all__ = [
     "CertificateInfo",
@@ -26,6 +26,7 @@ __all__ = [
     "Mechanism",
     "ModuleInfo",
     "PinState",
+    "ReportsSlotEvents",
     "Token",
     "TokenContents",
     "TokenInfo",
@@ -286,6 +287,14 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Release the module. The process ends after it."""
+
+
+@runtime_checkable
+class ReportsSlotEvents(Protocol):
+    """A driver that can be asked whether a token came or went, which costs less than listing the tokens."""
+
+    def slot_event(self) -> bool | None:
+        """Say whether something happened since the last call, without waiting; None: the module cannot tell."""
 
 
 class TokenService(Protocol):

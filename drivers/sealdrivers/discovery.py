@@ -13,8 +13,9 @@ import stat
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from glob import glob
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sealdrivers import vendors
 from sealdrivers.errors import ModuleNotAllowed, ModuleNotLoadable
@@ -24,6 +25,8 @@ __all__ = [
     "ModuleCandidate",
     "check_command",
     "find_modules",
+    "installed",
+    "is_library_of",
     "p11_kit_directories",
     "survey_modules",
 ]
@@ -174,13 +177,24 @@ def _p11_kit_path(module: str) -> Path:
 
 
 def _from_table(entries: Iterable[vendors.VendorModule]) -> list[ModuleCandidate]:
-    candidates = []
-    for entry in entries:
-        patterns = [str(base / file) for file in entry.files for base in LIBRARY_DIRECTORIES]  # base / "/x" is "/x"
-        hits = (hit for pattern in patterns for hit in sorted(glob(pattern)))
-        if (hit := next(hits, None)) is not None:
-            candidates.append(ModuleCandidate(Path(hit), "vendor table", entry.name, driver=entry.driver))
-    return candidates
+    return [
+        ModuleCandidate(found, "vendor table", entry.name, driver=entry.driver)
+        for entry in entries
+        if (found := installed(entry)) is not None
+    ]
+
+
+def installed(entry: vendors.VendorModule) -> Path | None:
+    """Return where a library of the vendor table is installed; the first hit counts. The path is not resolved."""
+    patterns = [str(base / file) for file in entry.files for base in LIBRARY_DIRECTORIES]  # base / "/x" is "/x"
+    hits = (hit for pattern in patterns for hit in sorted(glob(pattern)))
+    return Path(hit) if (hit := next(hits, None)) is not None else None
+
+
+def is_library_of(path: Path, entry: vendors.VendorModule) -> bool:
+    """Say whether a library that somebody named, wherever it lies, has a file name of the entry."""
+    names = (PurePath(file).name for file in entry.files)
+    return any(fnmatchcase(path.name, name) for name in names)
 
 
 # What may be loaded

@@ -63,12 +63,16 @@ class UsbDevice:
 
     name: str
     vendor_id: int
-    product_id: int | None
-    """None: every product of the vendor."""
+    product_ids: tuple[int, ...]
+    """Empty: every product of the vendor that no other entry names."""
     modules: tuple[str, ...]
     """Names of ``[[module]]`` entries, any of which serves the key; empty where none is known for this system."""
     middleware: str
-    """What to install, in words, where no module is there."""
+    """What to install, in words that go on after "this key needs", where no module is there."""
+    middleware_zh: str
+    """The same in Chinese, after "此钥匙需要"."""
+    pcsc: bool
+    """pcscd opens the key, as a CCID reader; the agent's user needs no access to the device file."""
     source: str
 
 
@@ -178,6 +182,12 @@ class VendorTable:
     usb: tuple[UsbDevice, ...]
     sm2: tuple[Sm2Profile, ...]
 
+    def usb_device(self, vendor_id: int, product_id: int) -> UsbDevice | None:
+        """Return the entry for a device: the most exact one, and of equally exact ones the last (the operator's)."""
+        found = [entry for entry in self.usb if entry.vendor_id == vendor_id]
+        exact = [entry for entry in found if product_id in entry.product_ids]
+        return next(reversed(exact or [entry for entry in found if not entry.product_ids]), None)
+
 
 def vendor_table(files: Sequence[Path] = ()) -> VendorTable:
     """Return the table that ships in the package, corrected and continued by further tables, as far as they exist.
@@ -269,11 +279,20 @@ class _Entry:
             raise self.wrong(key, f"a number from 0 to 0x{largest:X}")
         return value
 
-    def numbers(self, key: str) -> tuple[int, ...]:
+    def numbers(self, key: str, largest: int = MAX_NUMBER) -> tuple[int, ...]:
         value = self._left.pop(key, [])
-        if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= MAX_NUMBER for item in value):
-            raise self.wrong(key, f"a list of numbers from 0 to 0x{MAX_NUMBER:X}")
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= largest for item in value):
+            raise self.wrong(key, f"a list of numbers from 0 to 0x{largest:X}")
         return tuple(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._left.pop(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def has_list(self, key: str) -> bool:
+        return isinstance(self._left.get(key), list)
 
     def tables(self, key: str) -> list[_Entry]:
         value = self._left.pop(key, [])
@@ -305,12 +324,20 @@ def _module(entry: _Entry) -> VendorModule:
 def _usb(entry: _Entry) -> UsbDevice:
     vendor = entry.number("vendor_id", 0xFFFF, required=True)
     assert vendor is not None
+    if entry.has_list("product_id"):
+        products = entry.numbers("product_id", 0xFFFF)
+    else:
+        product = entry.number("product_id", 0xFFFF)
+        products = () if product is None else (product,)
+    middleware = entry.text("middleware")
     return UsbDevice(
         name=entry.text("name"),
         vendor_id=vendor,
-        product_id=entry.number("product_id", 0xFFFF),
+        product_ids=products,
         modules=entry.texts("modules", default=()),
-        middleware=entry.text("middleware"),
+        middleware=middleware,
+        middleware_zh=entry.text("middleware_zh", "") or middleware,
+        pcsc=entry.flag("pcsc"),
         source=entry.text("source"),
     )
 

@@ -379,6 +379,18 @@ def stock_slot_event() -> Any:
         return outcome(lambda: library.wait_for_slot_event(blocking=False))
 
 
+def our_slot_events() -> Any:
+    driver = open_driver(MODULE)
+    answers: list[Any] = [driver.slot_event()]  # SoftHSM's own
+    for code in (0, 0x54, 0x5):  # CKR_OK, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR
+        with intercept(MODULE, "C_WaitForSlotEvent", code):
+            try:
+                answers.append(driver.slot_event())
+            except DriverError as error:
+                answers.append(type(error).__name__)
+    return answers
+
+
 def our_presence() -> Any:
     driver = open_driver(MODULE)
     with ExitStack() as stack:

@@ -130,6 +130,7 @@ def test_use_after_unloading(child: Callable[[str], subprocess.CompletedProcess[
 
 def test_slot_events(run: Run, token: SoftToken) -> None:
     assert run("stock_slot_event") == "TypeError"
+    assert run("our_slot_events") == [False, True, None, "DeviceFailure"]
     assert run("our_presence") == [[token.serial], 0, True]
 
 

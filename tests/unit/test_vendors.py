@@ -116,7 +116,8 @@ def test_a_further_table_adds_and_replaces(tmp_path: Path) -> None:
     found = vendor_table([table, tmp_path / "absent.toml"])
     assert [entry.files for entry in found.modules if entry.name == "OpenSC"] == [("x",)]
     (key,) = [device for device in found.usb if device.name == "Key"]
-    assert (key.vendor_id, key.product_id, key.modules) == (0x1234, None, ())
+    assert (key.vendor_id, key.product_ids, key.modules, key.pcsc) == (0x1234, (), (), False)
+    assert (key.middleware, key.middleware_zh) == ("theirs", "theirs")
     (koal,) = [profile for profile in found.sm2 if profile.name == "Koal"]
     assert (koal.key_type, koal.sign, koal.matches(module("libkoal.so"))) == (1, (), True)
 
@@ -145,6 +146,9 @@ SM2 = "[[sm2]]\nname = 'a'\nsource = 's'\n"
         USB.replace("= 1", "= true"),
         USB.replace("vendor_id = 1\n", ""),
         USB + "product_id = '1'",
+        USB + "product_id = [0x10000]",
+        USB + "pcsc = 1",
+        USB + "middleware_zh = 1",
         SM2 + "key_type = 0x100000000",
         SM2 + "sign = 1",
         SM2 + "sign = [1]",
@@ -161,7 +165,7 @@ SM2 = "[[sm2]]\nname = 'a'\nsource = 's'\n"
         "x = " + "[" * 5000,
         "\udcff",
     ],
-    ids=range(31),
+    ids=range(34),
 )
 def test_a_malformed_table_is_named(tmp_path: Path, text: str) -> None:
     table = tmp_path / "vendors.toml"

@@ -14,6 +14,7 @@ __all__ = [
     "CertificateRequestIn",
     "CertificateRequestOut",
     "CheckpointOut",
+    "DevicesOut",
     "DigestSignature",
     "DigestsIn",
     "DigestsOut",
@@ -373,6 +374,46 @@ class CheckpointOut(_Message):
     text: str = Field(description="checkpoint body: origin, size, base64 root")
 
 
+class ServingModuleOut(_Message):
+    """A library of the vendor table that serves a key."""
+
+    name: str
+    driver: str
+    path: str | None = Field(description="where it is installed")
+    state: str = Field(description="not_installed, not_loaded, or the state of its module as in /v1/status")
+
+
+class DeviceOut(_Message):
+    """A known USB key that is plugged in. Its numbers prove no identity."""
+
+    name: str
+    vendor_id: str = Field(description="four hexadecimal digits")
+    product_id: str = Field(description="four hexadecimal digits")
+    serial: str = Field(description="empty where the system does not show it")
+    product: str
+    port: str = Field(description="where it is plugged in, e.g. 1-1.4")
+    modules: list[ServingModuleOut]
+    state: Literal["ready", "no_access", "failed", "not_loaded", "middleware_missing"]
+    missing_middleware: str | None = Field(description="what to install")
+    message: str
+    message_zh: str
+    next_step: str
+    next_step_zh: str
+
+
+class PresenceOut(_Message):
+    """How USB is watched."""
+
+    usb: Literal["udev events", "kernel events", "polling", "off"]
+    fault: str | None = Field(description="what is missing for more")
+
+
+class DevicesOut(PresenceOut):
+    """The known USB keys."""
+
+    devices: list[DeviceOut]
+
+
 class StatusOut(_Message):
     """How the agent is."""
 
@@ -381,6 +422,7 @@ class StatusOut(_Message):
     uptime_seconds: int
     modules: list[dict[str, Any]]
     record: CheckpointOut
+    presence: PresenceOut
     interrupted: int = Field(description="signatures that a crash interrupted, closed as failed at start")
     pin_source: str
     raw_digests_allowed: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +54,8 @@ class Services:
     started: datetime
     health: Callable[[], dict[str, Any]]
     """Modules, workers and faults for ``GET /v1/status``."""
+    devices: Callable[[], Awaitable[dict[str, Any]]]
+    """The known USB keys that are plugged in, for ``GET /v1/devices``."""
     document_slots: asyncio.Semaphore
     owner_uid: int
 

@@ -50,6 +50,11 @@ async def show_status(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def list_devices(request: web.Request) -> web.StreamResponse:
+    """``GET /v1/devices``."""
+    return json_response(await services(request).devices())
+
+
 def _number(request: web.Request, name: str, default: int, largest: int) -> int:
     text = request.query.get(name, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > largest:
@@ -110,6 +115,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
 
 ROUTES = (
     Route("GET", "/v1/status", show_status, "How the agent is", m.StatusOut),
+    Route("GET", "/v1/devices", list_devices, "Known USB keys that are plugged in, and what each lacks", m.DevicesOut),
     Route(
         "GET",
         "/v1/records",

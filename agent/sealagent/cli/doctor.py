@@ -5,16 +5,18 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from typing import Any
 
 import click
 
 from sealagent import __version__
 from sealagent.catalog import problem
-from sealagent.cli.output import clean, say, usable
+from sealagent.cli.output import clean, say, usable, usb_key
 from sealagent.cli.token import factory_pin
 from sealagent.client import Agent, AgentError
 from sealagent.errors import SealAgentError
 from sealagent.paths import config_files, socket_path
+from sealdrivers.errors import DriverError
 
 PINENTRIES = ("pinentry", "pinentry-gnome3", "pinentry-qt", "pinentry-gtk-2", "pinentry-curses", "pinentry-tty")
 
@@ -31,6 +33,7 @@ def command() -> None:
         with Agent(timeout=30) as agent:
             _agent(agent)
     except AgentError as error:
+        _usb_keys_without_agent()
         known = problem(error.code)
         click.echo(f"agent         {say(known.title, known.title_zh)}: {clean(error.detail)}")
         click.echo(f"              → {say(known.next_step, known.next_step_zh)}")
@@ -68,6 +71,29 @@ def _candidates() -> None:
         click.echo(f"module        {clean(candidate.path)}, named by {clean(candidate.source)}: {clean(kind)}")
 
 
+def _usb_keys_without_agent() -> None:
+    """Show the known keys on USB, which is the first question when the agent has not been set up yet."""
+    from sealagent.devices import describe
+    from sealdrivers.presence import list_keys
+    from sealdrivers.vendors import vendor_table
+
+    try:
+        table = vendor_table([file.with_name("vendors.toml") for file in config_files()])
+    except DriverError as error:
+        click.echo(f"vendor table  {clean(error.message)}")
+        return
+    found = list_keys(table)
+    _usb_keys({"devices": [device.as_json() for device in describe(found.keys, table, ())], "fault": found.fault})
+
+
+def _usb_keys(answer: dict[str, Any]) -> None:
+    for device in answer["devices"]:
+        click.echo(f"USB key       {usb_key(device)}")
+        click.echo(f"              → {say(clean(device['next_step']), clean(device['next_step_zh']))}")
+    if answer["fault"]:
+        click.echo(f"USB           {clean(answer['fault'])}")
+
+
 def _agent(agent: Agent) -> None:
     tokens, seals = agent.tokens(), agent.seals()  # first: it starts modules that have not been used yet
     status = agent.status()
@@ -76,6 +102,7 @@ def _agent(agent: Agent) -> None:
         fault = f": {clean(module['fault'])}" if module.get("fault") else ""
         served = f", served by {clean(module['worker'])}" if module.get("worker") else ""
         click.echo(f"worker        {clean(module.get('path') or 'refused')}: {module['state']}{served}{fault}")
+    _usb_keys(agent.devices())
     for token in tokens["tokens"]:
         soft = " (software: test only)" if token["software"] else ""
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")

@@ -12,7 +12,18 @@ import click
 from sealagent.client.errors import AgentError
 from sealagent.errors import SealAgentError
 
-__all__ = ["chinese", "clean", "json_option", "print_json", "report_error", "say", "table", "usable", "verdict_mark"]
+__all__ = [
+    "chinese",
+    "clean",
+    "json_option",
+    "print_json",
+    "report_error",
+    "say",
+    "table",
+    "usable",
+    "usb_key",
+    "verdict_mark",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +94,13 @@ def usable(seal: Mapping[str, Any]) -> str:
     if seal["verdict"] == "valid":
         return say("plug in its key", "请插入其钥匙")
     return say("no: ", "不可用：") + ", ".join(reason["code"] for reason in seal["reasons"])
+
+
+def usb_key(device: Mapping[str, Any]) -> str:
+    """Return numbers, serial and state of a plugged-in USB key in one line."""
+    numbers = f"{device['vendor_id']}:{device['product_id']}"
+    serial = f" {device['serial']}" if device["serial"] else ""
+    return clean(f"{numbers}{serial} {say(device['message'], device['message_zh'])}")
 
 
 def report_error(error: Exception) -> int:

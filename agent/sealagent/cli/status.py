@@ -22,6 +22,7 @@ def command(as_json: bool) -> None:
         served = f", served by {clean(module['worker'])}" if module.get("worker") else ""
         path = clean(module.get("path") or "(refused)")
         click.echo(f"module {path}: {module['state']}{served}{_fault(module.get('fault'))}")
+    click.echo(f"USB: {status['presence']['usb']}" + _fault(status["presence"]["fault"]))
     click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
     if status["interrupted"]:
         click.echo(f"{status['interrupted']} operations were interrupted by the agent's last end (see the record)")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sealagent.cli.output import clean, json_option, print_json, say, table
+from sealagent.cli.output import clean, json_option, print_json, say, table, usb_key
 from sealagent.client import Agent
 
 
@@ -48,6 +48,7 @@ def list_tokens(as_json: bool) -> None:
     """List the tokens that are plugged in."""
     with Agent() as agent:
         answer = agent.tokens()
+        keys = [] if answer["tokens"] else agent.devices()["devices"]
     if as_json:
         print_json(answer)
         return
@@ -70,7 +71,10 @@ def list_tokens(as_json: bool) -> None:
             click.echo(f"{say('warning', '警告')}: {clean(token['label'])}: {factory_pin(token)}", err=True)
     for fault in answer["faults"]:
         click.echo(f"warning: {clean(fault)}", err=True)
-    if not answer["tokens"]:
+    for key in keys:
+        click.echo(usb_key(key), err=True)
+        click.echo(f"  → {say(clean(key['next_step']), clean(key['next_step_zh']))}", err=True)
+    if not answer["tokens"] and not keys:
         click.echo("no token is plugged in; `sealagent doctor` shows what was looked for", err=True)
 
 

@@ -89,6 +89,10 @@ class Agent:
         """Return version, modules, record and what else ``GET /v1/status`` says."""
         return self._transport.json("GET", "/v1/status")
 
+    def devices(self) -> Json:
+        """Return ``{"devices": […], "usb": …, "fault": …}``: known USB keys and what each lacks."""
+        return self._transport.json("GET", "/v1/devices")
+
     def tokens(self) -> Json:
         """Return ``{"tokens": […], "faults": […]}``."""
         return self._transport.json("GET", "/v1/tokens")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sealagent import paths
@@ -17,6 +18,7 @@ from sealagent.consent.choose import choose_prompter
 from sealagent.consent.pinentry import PROGRAMS
 from sealagent.consent.prompter import Prompter
 from sealagent.consent.source import FdPinSource
+from sealagent.daemon.presence import Presence
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.systemd import inherited_socket
 from sealagent.documents.limits import Limits
@@ -34,7 +36,7 @@ from sealdrivers.discovery import AllowList, ModuleCandidate, check_command, fin
 from sealdrivers.errors import DriverError
 from sealdrivers.host.service import HostedTokens, ModuleSpec
 from sealdrivers.host.supervisor import Timeouts
-from sealdrivers.vendors import ModuleOptions, vendor_table
+from sealdrivers.vendors import ModuleOptions, Sm2Profile, vendor_table
 
 __all__ = ["Daemon", "build"]
 
@@ -51,6 +53,7 @@ class Daemon:
     listener: UnixListener
     unlocker: Unlocker
     prompter: Prompter
+    presence: Presence
 
     async def start(self) -> None:
         """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
@@ -67,18 +70,23 @@ class Daemon:
             self.prompter.close()
 
 
-def _modules(settings: Settings) -> tuple[list[ModuleSpec], list[str]]:
+def _vendor_files() -> list[Path]:
+    """Return where an operator's vendor tables are, if there are any: beside agent.toml."""
+    return [file.with_name("vendors.toml") for file in paths.config_files()]
+
+
+def _modules(settings: Settings, profiles: tuple[Sm2Profile, ...]) -> tuple[list[ModuleSpec], list[str]]:
     """Return the modules to load, and a sentence for each that may not be."""
     candidates: list[ModuleCandidate] = [
         ModuleCandidate(path=module.path, source="configuration", name=module.path.name, driver=module.driver)
         for module in settings.modules
     ]
     configured = {module.path: module for module in settings.modules}
-    tables = [file.with_name("vendors.toml") for file in paths.config_files()]
     candidates += find_modules(
-        p11_kit=settings.discovery.p11_kit, vendor_table=settings.discovery.vendor_table, vendor_files=tables
+        p11_kit=settings.discovery.p11_kit,
+        vendor_table=settings.discovery.vendor_table,
+        vendor_files=_vendor_files(),
     )
-    profiles = vendor_table(tables).sm2
     for each in settings.modules:
         if each.sm2_profile and each.sm2_profile not in {profile.name for profile in profiles}:
             known = ", ".join(profile.name for profile in profiles)
@@ -144,7 +152,8 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
     if interrupted:
         log.warning("%d operations were interrupted by the agent's last end; see the record", interrupted)
     events = EventHub()
-    specs, refused = _modules(settings)
+    table = vendor_table(_vendor_files())
+    specs, refused = _modules(settings, table.sm2)
     timeouts = Timeouts(
         sign=settings.timeouts.sign,
         login=settings.timeouts.login,
@@ -170,6 +179,14 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         idle_seconds=settings.pin.unlock_idle_seconds,
         absolute_seconds=settings.pin.unlock_absolute_seconds,
     )
+    presence = Presence(
+        tokens,
+        table if settings.presence.usb else None,
+        events.publish,
+        every=settings.presence_seconds,
+        changed=inventory.invalidate,
+        housekeeping=unlocker.lock_expired,
+    )
     limits = Limits(package_octets=settings.limits.document_bytes)
     service: TokenService = tokens
     line = SigningLine(
@@ -189,6 +206,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         return {
             "modules": tokens.health() + [{"path": None, "state": "refused", "fault": fault} for fault in refused],
             "interrupted": interrupted,
+            "presence": presence.state(),
             "pin_source": settings.pin.source,
             "raw_digests_allowed": settings.signing.allow_raw_digests,
         }
@@ -212,6 +230,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         spool=settings.state_dir / "spool",
         started=clock(),
         health=health,
+        devices=presence.devices,
         document_slots=asyncio.Semaphore(settings.limits.documents_at_once),
         owner_uid=os.getuid(),
     )
@@ -221,4 +240,4 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         connections=settings.limits.connections,
         inherited=inherited_socket(),
     )
-    return Daemon(settings, services, tokens, listener, unlocker, prompter)
+    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence)

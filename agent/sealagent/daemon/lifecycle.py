@@ -7,23 +7,16 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 
-from sealagent.daemon.builder import Daemon, build
+from sealagent.daemon.builder import build
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.suspend import SleepDetector, lock_after_sleep
 from sealagent.daemon.systemd import notify
-from sealagent.errors import SealAgentError
-from sealagent.events import Event
-from sealdrivers.errors import DriverError
 
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
-
-LOOK_SHARE = 4.0
-"""Times as long as a look for tokens took, nobody looks again."""
 
 
 def run(settings: Settings, ready: Callable[[], None]) -> None:
@@ -58,7 +51,7 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
     watching: list[asyncio.Task[None]] = []
     try:
         await daemon.start()
-        watching.append(asyncio.create_task(_watch(daemon, settings.presence_seconds)))
+        watching.append(asyncio.create_task(daemon.presence.run()))
         publish = daemon.services.events.publish
         watching.append(asyncio.create_task(lock_after_sleep(daemon.unlocker, publish, SleepDetector())))
         notify("READY=1")
@@ -72,30 +65,3 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
         if watching:
             await asyncio.wait(watching)
         await daemon.stop()
-
-
-async def _watch(daemon: Daemon, every: float) -> None:
-    """Look for inserted and removed tokens, and lock tokens whose time is over.
-
-    What the first look finds was there already and is no event.
-    """
-    first = True
-    while True:
-        begun = time.monotonic()
-        try:
-            inserted, removed = await daemon.tokens.poll()
-            if first:
-                inserted, first = [], False
-            for token in removed:
-                daemon.services.events.publish(Event("token_removed", {"token": token.uri, "label": token.label}))
-            for token in inserted:
-                daemon.services.events.publish(Event("token_inserted", {"token": token.uri, "label": token.label}))
-            if inserted or removed:
-                daemon.services.inventory.invalidate()
-            await daemon.unlocker.lock_expired()
-        except (DriverError, SealAgentError) as error:
-            log.warning("looking for tokens: %s", error.message)
-        except Exception:
-            log.exception("looking for tokens failed")  # the next look may do better; without looks no token is locked
-        # A token that is slow to answer shall have time for work between two looks.
-        await asyncio.sleep(max(every, LOOK_SHARE * (time.monotonic() - begun)))

@@ -77,6 +77,13 @@ class Discovery(_Section):
     """Discovered modules are loaded only from below these."""
 
 
+class Presence(_Section):
+    """How keys that come and go are noticed, beside the look every ``presence_seconds``."""
+
+    usb: bool = True
+    """Watch USB: known keys and what they lack are shown, and a key that comes or goes is looked at at once."""
+
+
 class Timeouts(_Section):
     """Seconds a module may take before its worker is killed."""
 
@@ -150,6 +157,7 @@ class Settings(_Section):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     presence_seconds: float = Field(default=2.0, gt=0, le=60)
     """Seconds between two looks for inserted and removed tokens."""
+    presence: Presence = Presence()
     modules: tuple[Module, ...] = ()
     discovery: Discovery = Discovery()
     timeouts: Timeouts = Timeouts()

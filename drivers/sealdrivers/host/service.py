@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 LISTING_PATIENCE = 2.0
 """Seconds a module may hold up a listing of all; then what it last showed is used, while it goes on answering."""
 
+FULL_LOOK_SECONDS = 60.0
+"""A module whose slot events are believed is listed this often all the same."""
+
 MAX_KEY_ROUTES = 4096
 """Keys whose token is remembered; beyond it the memory starts anew."""
 
@@ -47,28 +50,44 @@ class _Module:
         """Why the last listing failed."""
         self._running: set[asyncio.Task[None]] = set()
         self._slow: asyncio.Task[None] | None = None
+        self._events_believed = False
+        """The module reported its latest change by a slot event. Many answer "no event" whatever happens."""
+        self._list_by = 0.0
 
-    async def list(self) -> tuple[TokenInfo, ...]:
+    async def list(self, *, quick: bool = False) -> tuple[TokenInfo, ...]:
         """Return the module's tokens; none if it fails, the last known ones if it is slow.
 
         Patience is had once: while an answer is overdue, nobody else waits for it.
+
+        :param quick: a module that reports its changes need not be listed if it says that there was none.
         """
         if self._slow is not None and not self._slow.done():
             return self.listed
-        listing = asyncio.create_task(self._list())
+        listing = asyncio.create_task(self._list_if_changed() if quick else self._list())
         self._running.add(listing)
         listing.add_done_callback(self._running.discard)
         done, _ = await asyncio.wait((listing,), timeout=LISTING_PATIENCE)
         self._slow = None if done else listing
         return self.listed
 
+    async def _list_if_changed(self) -> None:
+        due = asyncio.get_running_loop().time() >= self._list_by
+        if due or not self._events_believed or await self.supervisor.slot_event() is not False:
+            await self._list()
+
     async def _list(self) -> None:
+        before = {token.uri for token in self.listed}
         try:
             self.listed = await self.supervisor.tokens()
             self._fault = None
         except DriverError as error:
             self.listed, self._fault = (), error
+            self._events_believed = False
             log.info("%s: %s", self.supervisor.spec.path, error.message)
+            return
+        self._list_by = asyncio.get_running_loop().time() + FULL_LOOK_SECONDS
+        if before != {token.uri for token in self.listed}:
+            self._events_believed = await self.supervisor.slot_event() is True
 
     def health(self) -> dict[str, Any]:
         """Return how the module does; a worker that runs and cannot list its tokens is a failed one, too."""
@@ -107,7 +126,10 @@ class HostedTokens:
 
     async def tokens(self) -> Sequence[TokenInfo]:
         """Return the present tokens of all modules, each once; a module that fails is left out, see :meth:`health`."""
-        listings = await asyncio.gather(*(module.list() for module in self._modules))
+        return await self._look(quick=False)
+
+    async def _look(self, *, quick: bool) -> Sequence[TokenInfo]:
+        listings = await asyncio.gather(*(module.list(quick=quick) for module in self._modules))
         found: dict[str, TokenInfo] = {}
         routes: dict[str, ModuleSupervisor] = {}
         for module, listing in zip(self._modules, listings, strict=True):
@@ -119,12 +141,14 @@ class HostedTokens:
         self._keys = {key: token for key, token in self._keys.items() if token in routes}
         return list(found.values())
 
-    async def poll(self) -> tuple[list[TokenInfo], list[TokenInfo]]:
+    async def poll(self, *, quick: bool = False) -> tuple[list[TokenInfo], list[TokenInfo]]:
         """Look for tokens and return those inserted and those removed since the last call.
 
         A removed token is locked: should only its module have failed for a moment, no login outlives that.
+
+        :param quick: modules whose slot events work are only asked for these.
         """
-        now = {token.uri: token for token in await self.tokens()}
+        now = {token.uri: token for token in await self._look(quick=quick)}
         before, self._polled = self._polled, now
         inserted = [token for uri, token in now.items() if uri not in before]
         removed = [token for uri, token in before.items() if uri not in now]

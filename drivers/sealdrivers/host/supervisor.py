@@ -57,6 +57,9 @@ FIRST_DELAY = 0.25
 
 LONGEST_DELAY = 30.0
 
+SLOT_EVENT_SECONDS = 5.0
+"""A module that takes longer to say whether something happened, though told not to wait, is not asked again."""
+
 CLOSE_GRACE = 5.0
 """Seconds :meth:`ModuleSupervisor.close` leaves a worker to finish."""
 
@@ -112,6 +115,8 @@ class ModuleSupervisor:
         self._not_before = 0.0
         self._timed_out = 0
         self._last_error: DriverError | None = None
+        self._tells_events = True
+        """Whether the module may be asked for slot events."""
 
     # What the daemon asks for
 
@@ -121,6 +126,22 @@ class ModuleSupervisor:
         found = from_json(tuple[TokenInfo, ...], answer.header.get("result"))
         logged_in = {uri for worker in self._alive() for uri in worker.logged_in}
         return tuple(replace(token, logged_in=token.uri in logged_in) for token in found)
+
+    async def slot_event(self) -> bool | None:
+        """Say whether a token came or went since this was asked last; None: the module cannot tell, and never could.
+
+        A module that failed at it is not asked again: it is an optimisation, not worth a worker.
+        """
+        if not self._tells_events:
+            return None
+        try:
+            answer = await self._ask("slot_event", {}, seconds=SLOT_EVENT_SECONDS)
+            happened = answer.header.get("result")
+        except DriverError as error:
+            log.info("%s: no slot events: %s", self.spec.path, error.message)
+            happened = None
+        self._tells_events = isinstance(happened, bool)
+        return happened if self._tells_events else None
 
     async def contents(self, token_uri: str) -> TokenContents:
         """Return what the token holds."""

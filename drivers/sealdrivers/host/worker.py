@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from sealdrivers.binary import check_loadable
-from sealdrivers.contract import Driver, Key, KeyType, Mechanism, Token
+from sealdrivers.contract import Driver, Key, KeyType, Mechanism, ReportsSlotEvents, Token
 from sealdrivers.errors import (
     DeviceFailure,
     DriverError,
@@ -75,6 +75,7 @@ class Worker:
             "sign": self._sign,
             "open": self._open,
             "tokens": self._list_tokens,
+            "slot_event": self._slot_event,
             "contents": self._contents,
             "login": self._login,
             "logout": self._logout,
@@ -167,6 +168,10 @@ class Worker:
         same = {uri for uri, token in self._tokens.items() if before.get(uri) is token}
         self._keys = {name: key for name, key in self._keys.items() if name[0] in same}
         return [token.info for token in self._tokens.values()]
+
+    def _slot_event(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
+        driver: object = self._driver
+        return driver.slot_event() if isinstance(driver, ReportsSlotEvents) else None
 
     def _contents(self, header: dict[str, Any], parts: list[bytearray]) -> Any:
         return self._token(header).contents()

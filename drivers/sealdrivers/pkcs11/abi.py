@@ -11,6 +11,7 @@ import sys
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_ubyte, c_ulong, c_void_p
 
 __all__ = [
+    "CKF_DONT_BLOCK",
     "CKF_LOGIN_REQUIRED",
     "CKF_OS_LOCKING_OK",
     "CKF_PROTECTED_AUTHENTICATION_PATH",
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 CKF_OS_LOCKING_OK = 0x2
+CKF_DONT_BLOCK = 0x1
+"""Of C_WaitForSlotEvent: answer at once."""
 
 # CK_TOKEN_INFO.flags
 CKF_WRITE_PROTECTED = 0x2
@@ -164,6 +167,7 @@ _CALLED: dict[int, tuple[str, type]] = {
             *(POINTER(c_ulong), POINTER(c_ulong)),
         ),
     ),
+    67: ("C_WaitForSlotEvent", _function(c_ulong, POINTER(c_ulong), c_void_p)),
 }
 
 _FUNCTION_COUNT = 68

@@ -16,7 +16,7 @@ The defects of python-pkcs11 0.10.1, each shown by a test in tests/contract/test
 8.  ``Session.close`` raises before C_CloseSession when C_Logout fails, and ``Token.open`` leaves the session open when
     the login fails. → sessions are opened without a PIN and closed without a logout.
 9.  Use after ``unload`` is a segmentation fault. → a loaded library is kept for the life of the process.
-10. ``wait_for_slot_event`` raises TypeError on each real event, which is lost. → not used; presence is polled.
+10. ``wait_for_slot_event`` raises TypeError on each real event, which is lost. → :meth:`Module.slot_event`.
 11. An attribute is read whole, whatever its length. → :meth:`Object.value` asks for the length first.
 12. CK_TOKEN_INFO's PIN lengths and the state of a session cannot be read. → :meth:`Slot.token`,
     :meth:`Session.state`.
@@ -391,6 +391,20 @@ class Module:
             with translated("C_GetSlotList"):
                 self._natives = {native.slot_id: native for native in self._library.get_slots()}
         return [Slot(self, self._natives[number]) for number in numbers if number in self._natives]
+
+    def slot_event(self) -> bool | None:
+        """Say whether a token came or went since the last call, without waiting (defect 10).
+
+        None: the module cannot tell (CKR_FUNCTION_NOT_SUPPORTED). Not all that answer "no" can: SoftHSM 2.6.1 always
+        does.
+        """
+        slot = ctypes.c_ulong()
+        code = self.functions.C_WaitForSlotEvent(abi.CKF_DONT_BLOCK, byref(slot), None)
+        if code == CKR["CKR_FUNCTION_NOT_SUPPORTED"]:
+            return None
+        if code not in (0, CKR["CKR_NO_EVENT"]):
+            raise failure(code, "C_WaitForSlotEvent")
+        return bool(code == 0)
 
     def restart(self) -> None:
         """Finalise and initialise again. Every session and login of the process is gone after it."""

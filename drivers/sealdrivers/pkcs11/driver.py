@@ -75,6 +75,10 @@ class Pkcs11Driver:
         self._tokens = found
         return tuple(found.values())
 
+    def slot_event(self) -> bool | None:
+        """Say whether a token came or went (:class:`sealdrivers.contract.ReportsSlotEvents`)."""
+        return self._module.slot_event()
+
     def close(self) -> None:
         """Finalise the module. It stays loaded; the process is expected to end."""
         for token in self._tokens.values():
