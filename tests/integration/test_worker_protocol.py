@@ -58,6 +58,7 @@ def test_the_operations_are_those_of_the_worker() -> None:
     for name, operation in operations.items():
         source = inspect.getsource(operation)
         taken = set(re.findall(r'(?:_text|_member|header\.get)\((?:\w+, )?(?:header, )?"(\w+)"', source)) - {"token"}
+        taken |= {"confirmed_last_try"} if "_confirmed(header)" in source else set()
         assert taken == set(re.findall(r"`(\w+)`", described[name][1])), name
         parts = len(set(re.findall(r"_(?:part|optional)\(parts, (\d)\)", source)))
         assert parts == len([part for part in described[name][2].split(",") if part]), name
