@@ -191,8 +191,8 @@ class World:
     """Modules instead of SoftHSM."""
     driver: str = "pkcs11"
     """What interface the modules have."""
-    worker: list[str] = field(default_factory=list)
-    """What runs the modules instead of our own worker."""
+    module_settings: dict[str, Any] = field(default_factory=dict)
+    """Further keys of each ``[[modules]]`` entry."""
 
     @property
     def pin_file(self) -> Path:
@@ -253,7 +253,7 @@ class World:
             "presence_seconds": self.presence_seconds,
             "discovery": {"p11_kit": False, "vendor_table": False},
             "modules": [
-                {"path": str(path), "workers": workers, "driver": self.driver, "worker": self.worker}
+                {"path": str(path), "workers": workers, "driver": self.driver, **self.module_settings}
                 for path in self.modules or [self.token.module]
             ],
             "pin": {"source": "file", "file": str(self.pin_file)},

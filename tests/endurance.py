@@ -36,6 +36,7 @@ class FaultyToken(Protocol):
 
 
 _SIGNATURES = ("zero", "ones", "flip", "hash", "other_key", "ecdsa")
+"""Lies that are seen when the signature is verified."""
 
 _FAULTS: dict[str, tuple[Fault, ...]] = {
     "skf": (
@@ -53,6 +54,23 @@ _FAULTS: dict[str, tuple[Fault, ...]] = {
         ("crash", "SKF_ECCSignData", "abort"),
         ("crash", "SKF_GetDevInfo", "exit"),
         ("hang", "SKF_ECCSignData", None),
+    ),
+    "pkcs11": (
+        *(("signature", "C_Sign", kind) for kind in (*_SIGNATURES, "short_r", "short_s")),
+        *(("return", "C_Sign", code) for code in ("0x5", "0x30", "0x90", "0xB3", "0x101", "0x80000001")),
+        ("return", "C_SignInit", "0x82"),
+        ("return", "C_GetSlotList", "0x5"),
+        ("return", "C_OpenSession", "0xB1"),
+        ("no_output", "C_Sign", None),
+        ("oversize", "C_Sign", 100_000),
+        ("overrun", "C_Sign", 400),
+        ("length", "C_Sign", "0xFFFFFFFF"),
+        ("length", "C_GetAttributeValue", "0x7FFFFFFF"),
+        ("unplug", "C_Sign", None),
+        ("crash", "C_Sign", "segv"),
+        ("crash", "C_Sign", "abort"),
+        ("crash", "C_GetTokenInfo", "exit"),
+        ("hang", "C_Sign", None),
     ),
 }
 

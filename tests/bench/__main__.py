@@ -1,6 +1,6 @@
 """``make bench``: measure, print tables, write ``build/bench.json``.
 
-``python -m bench [--quick] [signing] [documents]``
+``python -m bench [--quick] [signing] [documents] [drivers]``
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import platform
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from agent_world import TestAuthority, World
-from bench import documents, signing
+from bench import documents, drivers, signing
 from bench.tables import show
 from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
 
 PROJECT = Path(__file__).resolve().parents[2]
+BENCHMARKS: dict[str, Any] = {"signing": signing, "documents": documents, "drivers": drivers}
 
 
 def main() -> None:
     """Run the benchmarks that are named, or all."""
     quick = "--quick" in sys.argv
-    wanted = [name for name in sys.argv[1:] if not name.startswith("-")] or ["signing", "documents"]
+    wanted = [name for name in sys.argv[1:] if not name.startswith("-")] or list(BENCHMARKS)
     module, util = find_module(), find_util()
     if module is None or util is None:
         sys.exit(NOT_FOUND)
@@ -34,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench") as directory:
         hsm = SoftHsm(module, util, Path(directory))
         try:
-            for name, benchmark in (("signing", signing), ("documents", documents)):
+            for name, benchmark in BENCHMARKS.items():
                 if name in wanted:
                     place = Path(directory) / name
                     place.mkdir()

@@ -263,7 +263,7 @@ def world_32(world: World, i386: Machine32, softskf_token: SoftSkfToken) -> Worl
     create_authority(world.directory / "sm2", "SM2 Root", now - timedelta(hours=1), now + timedelta(days=99), "sm2")
     world.modules = [i386.library]
     world.driver = "skf"
-    world.worker = list(i386.worker)
+    world.module_settings["worker"] = list(i386.worker)
     world.settings["trust"] = {"paths": [str(world.root_file), str(world.directory / "sm2" / "root.pem")]}
     world.pin_file.touch(0o600)
     world.pin_file.write_text(softskf_token.user_pin + "\n")
