@@ -108,6 +108,9 @@ def _agent(agent: Agent) -> None:
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")
         if token["pin"]["factory_pin"]:
             click.echo(f"              → {factory_pin(token)}")
+    for key in agent.keys():
+        if key["fault"]:
+            click.echo(f"key           {clean(key['label'])} ({key['type']}): {clean(key['fault'])}")
     for seal in seals["seals"]:
         click.echo(f"seal          {clean(seal['name'])}: usable now: {usable(seal)}")
     for fault in dict.fromkeys([*tokens["faults"], *seals["faults"]]):

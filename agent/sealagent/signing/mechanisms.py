@@ -60,5 +60,7 @@ def checked_mechanism(key: KeyInfo, name: str | None) -> Mechanism:
     if name is None and key.mechanisms:
         return key.mechanisms[0]
     if name not in offered:
-        raise SealAgentError("mechanism_not_supported", f"the key cannot do {name}", offered=offered)
+        message = f"the key cannot do {name}" if name else "the key has no mechanism that the agent can use"
+        message = f"{message}: {key.fault}" if key.fault else message
+        raise SealAgentError("mechanism_not_supported", message, offered=offered)
     return Mechanism(name)
