@@ -20,7 +20,7 @@ from softhsm2_fixtures import HelperProcess, SoftToken
 from .folders import add_fault, clear_faults, set_settings, settings
 from .keys import openssl, session_key, spki
 
-__all__ = ["PROFILES", "SM2_FAULTS", "SM2_KEY_KINDS", "SoftSm2Token"]
+__all__ = ["PROFILES", "SM2_FAULTS", "SM2_KEY_KINDS", "SoftSm2Token", "choose_profile"]
 
 PROFILES = ("neutral", "tass", "sansec", "luna", "koal", "ibm-ep11", "longmai", "weston", "card2009", "mk1")
 """Vendors whose numbers the module takes on; README.md lists them."""
@@ -39,6 +39,13 @@ SM2_FAULTS = frozenset(
 """Names of the module's faults; README.md says what each does."""
 
 _SETTINGS = "token.conf"
+
+
+def choose_profile(root: Path, name: str) -> None:
+    """Write down whose numbers the tokens of a folder have. :raises ValueError: there is no such profile."""
+    if name not in PROFILES:
+        raise ValueError(f"there is no profile {name!r}")
+    set_settings(root / "module.conf", {"profile": name})
 
 
 class _Helper:
@@ -90,7 +97,10 @@ class SoftSm2Token:
         :param tries: wrong PINs until it is locked.
         :param facts: further lines of ``token.conf``.
         :raises FileExistsError: there is such a token.
+        :raises ValueError: the name is no plain file name.
         """
+        if name is not None and (Path(name).name != name or name.startswith(".")):
+            raise ValueError(f"{name!r} cannot name a folder")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=".draft.", dir=root))
         try:

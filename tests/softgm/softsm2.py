@@ -8,8 +8,8 @@ from pathlib import Path
 
 from softhsm2_fixtures import HelperProcess
 
-from .folders import add_fault, clear_faults, set_settings, settings
-from .sm2_token import PROFILES, SM2_FAULTS, SoftSm2Token
+from .folders import add_fault, clear_faults, settings
+from .sm2_token import SM2_FAULTS, SoftSm2Token, choose_profile
 
 __all__ = ["SM2_DIR_VARIABLE", "SM2_FAULTS_VARIABLE", "SM2_MODULE_VARIABLE", "SM2_PROFILE_VARIABLE", "SoftSm2"]
 
@@ -53,9 +53,7 @@ class SoftSm2:
 
     @profile.setter
     def profile(self, name: str) -> None:
-        if name not in PROFILES:
-            raise ValueError(f"there is no profile {name!r}")
-        set_settings(self.directory / "module.conf", {"profile": name})
+        choose_profile(self.directory, name)
 
     def new_token(
         self,
