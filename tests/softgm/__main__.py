@@ -82,6 +82,7 @@ def _create_pkcs11(given: argparse.Namespace) -> None:
     module, util = find_module(), find_util()
     if module is None or util is None:
         raise SoftHsmError(NOT_FOUND)
+    library = build(PKCS11) / "libsoftgm-pkcs11.so"
     helper = HelperProcess(module)
     try:
         token = SoftSm2Token.create(
@@ -89,10 +90,11 @@ def _create_pkcs11(given: argparse.Namespace) -> None:
             label=given.label,
             user_pin=given.pin,
             so_pin=given.so_pin,
-            library=build(PKCS11) / "libsoftgm-pkcs11.so",
+            library=library,
             softhsm_module=module,
             softhsm_util=util,
             helper=helper,
+            through=HelperProcess(library),
             name=given.name,
             tries=given.tries,
         )

@@ -74,6 +74,8 @@ class SoftSm2Token:
     """The module."""
     store: SoftToken = field(repr=False)
     """The token inside, as SoftHSM has it; it knows no faults and counts no tries."""
+    through: HelperProcess = field(repr=False)
+    """A process that uses the module."""
 
     @classmethod
     def create(
@@ -87,12 +89,14 @@ class SoftSm2Token:
         softhsm_module: Path,
         softhsm_util: Path,
         helper: HelperProcess,
+        through: HelperProcess,
         name: str | None = None,
         tries: int = 6,
         **facts: str | int,
     ) -> SoftSm2Token:
         """Make a token below ``root``.
 
+        :param helper: a process with SoftHSM. :param through: one with the module, which starts when it is needed.
         :param name: of its folder, by default its serial.
         :param tries: wrong PINs until it is locked.
         :param facts: further lines of ``token.conf``.
@@ -122,7 +126,7 @@ class SoftSm2Token:
             shutil.rmtree(directory, ignore_errors=True)
         asked = _Helper(helper, softhsm_module, final / "softhsm2.conf")
         store = SoftToken(label, serial, user_pin, so_pin, final / "softhsm" / made.name, asked)  # type: ignore[arg-type]  # all it needs of a SoftHsm
-        return cls(final, label, serial, user_pin, so_pin, library, store)
+        return cls(final, label, serial, user_pin, so_pin, library, store, through)
 
     @property
     def module(self) -> Path:
@@ -199,8 +203,15 @@ class SoftSm2Token:
         return self.store.delete(label)
 
     def objects(self) -> list[dict[str, Any]]:
-        """List what is stored, as SoftHSM has it: an SM2 key is readable there. See :meth:`SoftToken.objects`."""
-        return self.store.objects()
+        """List what a program sees that logs in through the module, in another process: see :meth:`SoftToken.objects`.
+
+        It enters the right PIN, meets faults like any program, and fails on a locked token.
+        ``store.objects()`` shows what is stored, where an SM2 key can be read.
+        """
+        listed: list[dict[str, Any]] = self.through.ask(
+            {"op": "objects", "label": self.label, "user_pin": self.user_pin}
+        )
+        return listed
 
     def set_fault(
         self, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False

@@ -39,6 +39,7 @@ class SoftSm2:
         self._before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         self._helper = HelperProcess(self._softhsm)
+        self._through = HelperProcess(self.library)
         self._numbers = itertools.count(1)
 
     @property
@@ -76,6 +77,7 @@ class SoftSm2:
             softhsm_module=self._softhsm,
             softhsm_util=self._util,
             helper=self._helper,
+            through=self._through,
             name=name,
             tries=tries,
             **facts,
@@ -92,8 +94,9 @@ class SoftSm2:
         clear_faults(self.directory)
 
     def close(self) -> None:
-        """End the helper process and restore the environment; the folder is left to pytest."""
+        """End the helper processes and restore the environment; the folder is left to pytest."""
         self._helper.close()
+        self._through.close()
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

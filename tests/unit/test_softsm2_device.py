@@ -184,6 +184,19 @@ def test_object_put_on_an_open_token_is_seen(opened: Opened) -> None:
     assert opened.find({CKA["LABEL"]: b"later"}) == []
 
 
+def test_objects_as_a_program_sees_them(opened: Opened) -> None:
+    def private(listed: list[dict[str, object]]) -> dict[str, object]:
+        (found,) = [item for item in listed if item["class"] == "PRIVATE_KEY"]
+        return found
+
+    assert private(opened.token.objects()) == {
+        **{"class": "PRIVATE_KEY", "label": "key", "id": "01", "private": True, "sensitive": True},
+        **{"extractable": False, "sign": True, "decrypt": False, "unwrap": False, "derive": False},
+    }
+    assert private(opened.token.store.objects())["extractable"] is True
+    assert len(opened.sign(SIGN_E, E)) == 64  # this process's session is not touched
+
+
 def test_pulled_token(opened: Opened) -> None:
     cryptoki, slot = opened.cryptoki, opened.slot
     key = opened.key()
