@@ -20,7 +20,7 @@ from softhsm2_fixtures import HelperProcess, SoftToken
 from .folders import add_fault, clear_faults, set_settings, settings
 from .keys import openssl, session_key, spki
 
-__all__ = ["PROFILES", "SM2_FAULTS", "SM2_KEY_KINDS", "SoftSm2Token"]
+__all__ = ["PROFILES", "SM2_FAULTS", "SM2_KEY_KINDS", "SoftSm2Token", "choose_profile"]
 
 PROFILES = ("neutral", "tass", "sansec", "luna", "koal", "ibm-ep11", "longmai", "weston", "card2009", "mk1")
 """Vendors whose numbers the module takes on; README.md lists them."""
@@ -39,6 +39,13 @@ SM2_FAULTS = frozenset(
 """Names of the module's faults; README.md says what each does."""
 
 _SETTINGS = "token.conf"
+
+
+def choose_profile(root: Path, name: str) -> None:
+    """Write down whose numbers the tokens of a folder have. :raises ValueError: there is no such profile."""
+    if name not in PROFILES:
+        raise ValueError(f"there is no profile {name!r}")
+    set_settings(root / "module.conf", {"profile": name})
 
 
 class _Helper:
@@ -67,6 +74,8 @@ class SoftSm2Token:
     """The module."""
     store: SoftToken = field(repr=False)
     """The token inside, as SoftHSM has it; it knows no faults and counts no tries."""
+    through: HelperProcess = field(repr=False)
+    """A process that uses the module."""
 
     @classmethod
     def create(
@@ -80,17 +89,22 @@ class SoftSm2Token:
         softhsm_module: Path,
         softhsm_util: Path,
         helper: HelperProcess,
+        through: HelperProcess,
         name: str | None = None,
         tries: int = 6,
         **facts: str | int,
     ) -> SoftSm2Token:
         """Make a token below ``root``.
 
+        :param helper: a process with SoftHSM. :param through: one with the module, which starts when it is needed.
         :param name: of its folder, by default its serial.
         :param tries: wrong PINs until it is locked.
         :param facts: further lines of ``token.conf``.
         :raises FileExistsError: there is such a token.
+        :raises ValueError: the name is no plain file name.
         """
+        if name is not None and (Path(name).name != name or name.startswith(".")):
+            raise ValueError(f"{name!r} cannot name a folder")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=".draft.", dir=root))
         try:
@@ -112,7 +126,7 @@ class SoftSm2Token:
             shutil.rmtree(directory, ignore_errors=True)
         asked = _Helper(helper, softhsm_module, final / "softhsm2.conf")
         store = SoftToken(label, serial, user_pin, so_pin, final / "softhsm" / made.name, asked)  # type: ignore[arg-type]  # all it needs of a SoftHsm
-        return cls(final, label, serial, user_pin, so_pin, library, store)
+        return cls(final, label, serial, user_pin, so_pin, library, store, through)
 
     @property
     def module(self) -> Path:
@@ -189,8 +203,15 @@ class SoftSm2Token:
         return self.store.delete(label)
 
     def objects(self) -> list[dict[str, Any]]:
-        """List what is stored, as SoftHSM has it: an SM2 key is readable there. See :meth:`SoftToken.objects`."""
-        return self.store.objects()
+        """List what a program sees that logs in through the module, in another process: see :meth:`SoftToken.objects`.
+
+        It enters the right PIN, meets faults like any program, and fails on a locked token.
+        ``store.objects()`` shows what is stored, where an SM2 key can be read.
+        """
+        listed: list[dict[str, Any]] = self.through.ask(
+            {"op": "objects", "label": self.label, "user_pin": self.user_pin}
+        )
+        return listed
 
     def set_fault(
         self, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False

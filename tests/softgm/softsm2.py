@@ -8,8 +8,8 @@ from pathlib import Path
 
 from softhsm2_fixtures import HelperProcess
 
-from .folders import add_fault, clear_faults, set_settings, settings
-from .sm2_token import PROFILES, SM2_FAULTS, SoftSm2Token
+from .folders import add_fault, clear_faults, settings
+from .sm2_token import SM2_FAULTS, SoftSm2Token, choose_profile
 
 __all__ = ["SM2_DIR_VARIABLE", "SM2_FAULTS_VARIABLE", "SM2_MODULE_VARIABLE", "SM2_PROFILE_VARIABLE", "SoftSm2"]
 
@@ -39,6 +39,7 @@ class SoftSm2:
         self._before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         self._helper = HelperProcess(self._softhsm)
+        self._through = HelperProcess(self.library)
         self._numbers = itertools.count(1)
 
     @property
@@ -53,9 +54,7 @@ class SoftSm2:
 
     @profile.setter
     def profile(self, name: str) -> None:
-        if name not in PROFILES:
-            raise ValueError(f"there is no profile {name!r}")
-        set_settings(self.directory / "module.conf", {"profile": name})
+        choose_profile(self.directory, name)
 
     def new_token(
         self,
@@ -78,6 +77,7 @@ class SoftSm2:
             softhsm_module=self._softhsm,
             softhsm_util=self._util,
             helper=self._helper,
+            through=self._through,
             name=name,
             tries=tries,
             **facts,
@@ -94,8 +94,9 @@ class SoftSm2:
         clear_faults(self.directory)
 
     def close(self) -> None:
-        """End the helper process and restore the environment; the folder is left to pytest."""
+        """End the helper processes and restore the environment; the folder is left to pytest."""
         self._helper.close()
+        self._through.close()
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

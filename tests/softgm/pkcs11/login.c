@@ -117,6 +117,7 @@ static void take_pin(const Token *token, const Counter *counter, CK_BYTE *pin, C
 /* Spends a try on a PIN. new_pin not NULL: if it is right, it is changed. */
 static CK_RV spend(Call *call, const Counter *counter, CK_USER_TYPE type, Pin *pin, const Pin *new_pin)
 {
+    bool wrong = fault(call, "wrong_pin") != NULL; /* before the lock: counting a fault down takes it too */
     int lock = lock_folder(call->token->path);
     unsigned long left = tries(call->token, counter, false);
     CK_RV code = CKR_OK;
@@ -124,7 +125,7 @@ static CK_RV spend(Call *call, const Counter *counter, CK_USER_TYPE type, Pin *p
         code = CKR_PIN_LOCKED;
     else if (!set_tries(call->token, counter, left - 1))
         code = CKR_GENERAL_ERROR;
-    else if (fault(call, "wrong_pin") != NULL)
+    else if (wrong)
         code = CKR_PIN_INCORRECT;
     else {
         code = new_pin == NULL ? REAL(*call)->C_Login(call->session->real, type, pin->octets, pin->size)
