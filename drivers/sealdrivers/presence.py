@@ -134,6 +134,8 @@ def _descriptors() -> list[_Descriptor]:
     """
     from usb.backend import libusb1
 
+    if "PYUSB_DEBUG" not in os.environ:
+        logging.getLogger("usb").setLevel(logging.CRITICAL)  # pyusb logs each failed look as an error; we say it once
     backend = libusb1.get_backend(_find_library)
     if backend is None:
         raise OSError("libusb is not installed, or finds no USB here (Debian, Ubuntu: apt install libusb-1.0-0)")

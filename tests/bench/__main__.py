@@ -1,6 +1,6 @@
 """``make bench``: measure, print tables, write ``build/bench.json``.
 
-``python -m bench [--quick] [signing] [documents] [drivers]``
+``python -m bench [--quick] [signing] [documents] [drivers] [presence]``
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from agent_world import TestAuthority, World
-from bench import documents, drivers, signing
+from bench import documents, drivers, presence, signing
 from bench.tables import show
 from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
 
 PROJECT = Path(__file__).resolve().parents[2]
-BENCHMARKS: dict[str, Any] = {"signing": signing, "documents": documents, "drivers": drivers}
+BENCHMARKS: dict[str, Any] = {"signing": signing, "documents": documents, "drivers": drivers, "presence": presence}
 
 
 def main() -> None:

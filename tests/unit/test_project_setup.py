@@ -58,7 +58,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "setup", "demo", "test", "bench", "lint", "format", "requirements", "clean"]
+    "target", ["help", "setup", "demo", "test", "bench", "lint", "format", "udev", "requirements", "clean"]
 )
 def test_make_has_the_target(machine: Machine, target: str) -> None:
     done = machine.run("make", "-n", target)

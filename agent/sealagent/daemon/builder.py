@@ -61,6 +61,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Let requests finish, log out of tokens, end workers, close the record."""
+        self.presence.close()
         self.unlocker.close()
         self.services.events.close()
         await self.listener.stop()

@@ -50,6 +50,7 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
     daemon = await build(settings)
     watching: list[asyncio.Task[None]] = []
     try:
+        await daemon.presence.begin()
         await daemon.start()
         watching.append(asyncio.create_task(daemon.presence.run()))
         publish = daemon.services.events.publish

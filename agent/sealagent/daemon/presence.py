@@ -99,7 +99,7 @@ class Schedule:
 class Presence:
     """Watches USB and the modules, publishes ``usb_inserted``, ``usb_removed``, ``token_inserted``, ``token_removed``.
 
-    What the first look finds was there already and is no event.
+    :meth:`begin`, then :meth:`run`, then :meth:`close`.
 
     :param table: the known keys; None: USB is not looked at.
     :param every: seconds between two regular looks.
@@ -121,6 +121,7 @@ class Presence:
         self._table = table
         self._publish = publish
         self._every = every
+        self._schedule = Schedule(every, 0.0)
         self._changed = changed
         self._housekeeping = housekeeping
         self._monitor: UsbMonitor | None = None
@@ -131,71 +132,73 @@ class Presence:
         self._tokens_seen = False
         self._woken = asyncio.Event()
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
+    async def begin(self) -> None:
+        """Begin to listen, and see what is on USB now: what comes from here on is an event."""
         loop = asyncio.get_running_loop()
-        schedule = Schedule(self._every, loop.time())
+        self._schedule = Schedule(self._every, loop.time())
+        if self._table is None:
+            return
         try:
-            self._begin(loop, schedule)
-            await self._look_at_usb(schedule, first=True)
-            while True:
-                await self._sleep_until(schedule.next())
-                now = loop.time()
-                regular = schedule.regular_due(now)
-                # What failed is tried again, although no event says so.
-                if schedule.usb_due(now) or (regular and (self._monitor is None or not self._usb.complete)):
-                    await self._look_at_usb(schedule)
-                follow_up = schedule.follow_up_due(loop.time())
-                if regular or follow_up:
-                    await self._look_at_tokens(schedule, quick=not follow_up)
-        finally:
-            self._end(loop)
+            monitor = UsbMonitor()
+        except UsbMonitorUnavailable as error:
+            self._monitor_fault = str(error)
+            log.info("%s; looking every %g s instead", error, self._every)
+        else:
+            self._monitor = monitor
+            loop.add_reader(monitor.fileno(), self._stirred, monitor)
+        await self._look_at_usb(first=True)
+
+    async def run(self) -> None:
+        """Watch until cancelled. What the first look for tokens finds was there already and is no event."""
+        loop, schedule = asyncio.get_running_loop(), self._schedule
+        while True:
+            await self._sleep_until(schedule.next())
+            now = loop.time()
+            regular = schedule.regular_due(now)
+            # While keys are shown that a failed look could not confirm, it is tried again without an event.
+            unsure = bool(self._known) and not self._usb.complete
+            if schedule.usb_due(now) or (regular and (self._monitor is None or unsure)):
+                await self._look_at_usb()
+            follow_up = schedule.follow_up_due(loop.time())
+            if regular or follow_up:
+                await self._look_at_tokens(quick=not follow_up)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._monitor is not None:
+            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+            self._monitor.close()
+            self._monitor = None
 
     async def devices(self) -> dict[str, Any]:
         """Return the known keys as they are now (``GET /v1/devices``)."""
         found, devices = await self._list()
-        return {**self.state(), "fault": found.fault, "devices": [device.as_json() for device in devices]}
+        return {**self._state(found), "devices": [device.as_json() for device in devices]}
 
     def state(self) -> dict[str, Any]:
         """Return how USB is watched, for ``GET /v1/status``."""
+        return self._state(self._usb)
+
+    def _state(self, usb: UsbList) -> dict[str, Any]:
         if self._table is None:
             return {"usb": "off", "fault": None}
         watch = f"{self._monitor.source} events" if self._monitor is not None else "polling"
-        faults = [fault for fault in (self._monitor_fault, self._usb.fault) if fault]
+        faults = [fault for fault in (self._monitor_fault, usb.fault) if fault]
         return {"usb": watch, "fault": "; ".join(faults) or None}
 
     # Waiting
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, schedule: Schedule) -> None:
-        if self._table is None:
-            return
+    def _stirred(self, monitor: UsbMonitor) -> None:
         try:
-            self._monitor = UsbMonitor()
+            moved = monitor.drain()
         except UsbMonitorUnavailable as error:
             self._monitor_fault = str(error)
-            log.info("%s; looking every %g s instead", error, self._every)
-            return
-
-        def readable() -> None:
-            assert self._monitor is not None
-            try:
-                moved = self._monitor.drain()
-            except UsbMonitorUnavailable as error:
-                self._monitor_fault = str(error)
-                log.warning("%s; looking every %g s instead", error, self._every)
-                self._end(loop)
-                moved = True
-            if moved:
-                schedule.stir(loop.time())
-                self._woken.set()
-
-        loop.add_reader(self._monitor.fileno(), readable)
-
-    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._monitor is not None:
-            loop.remove_reader(self._monitor.fileno())
-            self._monitor.close()
-            self._monitor = None
+            log.warning("%s; looking every %g s instead", error, self._every)
+            self.close()
+            moved = True
+        if moved:
+            self._schedule.stir(asyncio.get_running_loop().time())
+            self._woken.set()
 
     async def _sleep_until(self, moment: float) -> None:
         """Sleep until then, or until something happened on USB."""
@@ -217,16 +220,19 @@ class Presence:
 
         return await asyncio.to_thread(look)  # a few milliseconds of system calls
 
-    async def _look_at_usb(self, schedule: Schedule, *, first: bool = False) -> None:
+    async def _look_at_usb(self, *, first: bool = False) -> None:
         try:
             found, devices = await self._list()
         except Exception:
             log.exception("looking at USB failed")
             return
-        before, self._usb = self._usb, found
+        before = self._usb
         if not found.complete:
+            if found.fault != before.fault:
+                log.warning("%s", found.fault)
             self._usb = replace(found, devices=before.devices)
             return
+        self._usb = found
         known = {(device.key.port, device.key.address): device for device in devices}
         gone = [device for place, device in self._known.items() if place not in known]
         new = [device for place, device in known.items() if place not in self._known]
@@ -241,9 +247,9 @@ class Presence:
                 log.warning("%s", device.message[0])
         came, went = len(found.devices - before.devices), len(before.devices - found.devices)
         if came or went:
-            schedule.settled(asyncio.get_running_loop().time(), came, went)
+            self._schedule.settled(asyncio.get_running_loop().time(), came, went)
 
-    async def _look_at_tokens(self, schedule: Schedule, *, quick: bool) -> None:
+    async def _look_at_tokens(self, *, quick: bool) -> None:
         loop = asyncio.get_running_loop()
         begun, changes = loop.time(), 0
         try:
@@ -262,4 +268,4 @@ class Presence:
             log.warning("looking for tokens: %s", error.message)
         except Exception:
             log.exception("looking for tokens failed")  # the next look may do better; without looks no token is locked
-        schedule.looked(begun, loop.time(), changes)
+        self._schedule.looked(begun, loop.time(), changes)
