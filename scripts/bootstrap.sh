@@ -10,9 +10,11 @@ venv=$1
 # softhsm2: the test token. openssl: test CA and the independent checks. pinentry-*: real PIN dialogs, driven through tmux.
 # unzip: a second opinion on the packages we write. curl: the README's other client. procps: ps, to look for dialogs.
 # gcc and libssl-dev build the soft SKF token of the tests.
+# pcscd, vsmartcard-vpcd and opensc-pkcs11 are the smart-card stack of the tests, which start their own pcscd; the package's
+# service is socket-activated where there is systemd, and does nothing elsewhere.
 # The font is a Song face of 1.7 MB, the smallest one that draws a Chinese seal as seals are drawn.
 packages=(softhsm2 openssl pinentry-tty pinentry-curses tmux unzip curl procps fonts-arphic-gbsn00lp
-    gcc make libc6-dev libssl-dev)
+    gcc make libc6-dev libssl-dev pcscd vsmartcard-vpcd opensc-pkcs11)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
