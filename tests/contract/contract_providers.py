@@ -85,6 +85,20 @@ class Provider(Protocol):
     """Whether there are keys that want the PIN with each signature."""
     many_certificates: bool
     """Whether a key has several certificates, each with a label of its own; else one, which has the key's label."""
+    writable: bool
+    """Whether a user who is logged in can generate and store; else the token refuses it, and holds no data objects."""
+    keys_from_certificates: bool
+    """Whether the module makes up a key for each certificate, with a private key on the device or without."""
+    shows_rubbish: bool
+    """Whether what is stored as a certificate and is none is listed."""
+    deletes_unnoticed: bool
+    """Whether something beside the driver can delete a key while the driver has the token open."""
+    counts_aloud: bool
+    """Whether the token says after the first wrong PIN that a try is gone."""
+    login_survives_wrong_pin: bool
+    """Whether a wrong PIN for one signature leaves the user logged in."""
+    any_pin: bool
+    """Whether a PIN may be any text."""
 
     @property
     def mechanisms(self) -> Mapping[KeyType, Sequence[Mechanism]]:
@@ -95,6 +109,12 @@ class Provider(Protocol):
 
     def data_owner(self, asked: str) -> str:
         """Return the application that a data object has, which was stored with another."""
+
+    def object_id(self, asked: bytes) -> bytes:
+        """Return the identifier of a key that was put on the fresh token with another."""
+
+    def labels(self, key: str, certificate: str) -> tuple[str, str]:
+        """Return the labels, before login, of a key and its certificate that were stored with others."""
 
     def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
         """Return URIs that mean one key, each on its own."""
@@ -108,6 +128,24 @@ class Provider(Protocol):
 
     @property
     def module(self) -> Path: ...
+
+
+class Capable:
+    """A kind of token that can do everything; a provider says where its own cannot."""
+
+    writable = True
+    keys_from_certificates = False
+    shows_rubbish = True
+    deletes_unnoticed = True
+    counts_aloud = True
+    login_survives_wrong_pin = True
+    any_pin = True
+
+    def object_id(self, asked: bytes) -> bytes:
+        return asked
+
+    def labels(self, key: str, certificate: str) -> tuple[str, str]:
+        return key, certificate
 
 
 @dataclass(frozen=True)
@@ -176,7 +214,7 @@ class SoftHsmCaseToken:
 
 
 _RSA = tuple(mechanism for mechanism in Mechanism if mechanism.value.startswith("rsa"))
-_SOFTHSM_MECHANISMS = {
+SOFTHSM_MECHANISMS = {
     KeyType.EC_P256: (Mechanism.ECDSA_SHA256, Mechanism.ECDSA_SHA384, Mechanism.ECDSA_SHA512),
     KeyType.EC_P384: (Mechanism.ECDSA_SHA384, Mechanism.ECDSA_SHA512, Mechanism.ECDSA_SHA256),
     KeyType.RSA_2048: _RSA,
@@ -186,13 +224,13 @@ _SOFTHSM_MECHANISMS = {
 
 
 @dataclass
-class SoftHsmProvider:
+class SoftHsmProvider(Capable):
     """SoftHSM2 through the PKCS#11 driver."""
 
     make: Callable[..., SoftToken]
     module: Path
     name = "softhsm2"
-    mechanisms = _SOFTHSM_MECHANISMS
+    mechanisms = SOFTHSM_MECHANISMS
     software = True
     pin_lengths = (4, 255)
     signs_sm2 = False
@@ -296,7 +334,7 @@ class SoftSkfCaseToken:
 
 
 @dataclass
-class SoftSkfProvider:
+class SoftSkfProvider(Capable):
     """The soft SKF library through the SKF driver."""
 
     make: Callable[..., SoftSkfToken]
@@ -311,6 +349,9 @@ class SoftSkfProvider:
 
     def data_owner(self, asked: str) -> str:
         return "SOFTSKF"  # that of the token; a file has none of its own
+
+    def labels(self, key: str, certificate: str) -> tuple[str, str]:
+        return key, key
 
     def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
         return [f"{token_uri};container={quote(container_name(label, object_id), safe='')}"]
@@ -411,4 +452,15 @@ def softskf(request: pytest.FixtureRequest) -> Provider:
     return SoftSkfProvider(request.getfixturevalue("softskf_new_token"), request.getfixturevalue("softskf").library)
 
 
-PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Provider]] = {"softhsm2": softhsm2, "softskf": softskf}
+def opensc(request: pytest.FixtureRequest) -> Provider:
+    """Make the OpenSC provider."""
+    from contract_opensc import opensc_provider
+
+    return opensc_provider(request)
+
+
+PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Provider]] = {
+    "softhsm2": softhsm2,
+    "softskf": softskf,
+    "opensc": opensc,
+}

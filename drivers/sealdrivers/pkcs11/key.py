@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealdrivers.contract import KeyInfo, Mechanism
-from sealdrivers.errors import DriverError, KeyNotFound, MechanismNotSupported
+from sealdrivers.errors import DriverError, KeyNotFound, LoginRequired, MechanismNotSupported
 from sealdrivers.pkcs11 import abi
 from sealdrivers.pkcs11.binding import MechanismFacts, Object, Session
 from sealdrivers.pkcs11.checks import wipe
@@ -43,6 +43,8 @@ class Pkcs11Key:
             login = pin is not None or self._info.always_authenticate
             if login:
                 login = self._token.may_authenticate(pin)
+                if not login:  # OpenSC 0.23 ends the login of the token when such a key is used without
+                    raise LoginRequired("the key wants the PIN with each signature")
             data = recipe.input(digest)
             last_try = login  # a PIN is never tried twice; a handle that died is looked up once more
             while True:
