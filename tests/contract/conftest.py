@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from contract_providers import PROVIDERS, DriverCase
+from contract_opensc import opensc
+from contract_providers import DriverCase, Provider
+from contract_softgm import softskf, softsm2
+from contract_softhsm import softhsm2
+
+PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Provider]] = {
+    "softhsm2": softhsm2,
+    "softskf": softskf,
+    "softsm2": softsm2,
+    "opensc": opensc,
+}
 
 
 @pytest.fixture(params=PROVIDERS)

@@ -1,30 +1,17 @@
-"""Who makes tokens for the contract suite. A new driver joins by adding a provider to :data:`PROVIDERS`."""
+"""What a kind of token offers to the contract suite. The ``contract_*`` modules beside this one make the tokens; a new
+driver joins by adding a provider to ``PROVIDERS`` in conftest.py.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
-import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-
-import softgm
-import softhsm2_fixtures as softhsm2_kit
 from sealdrivers.contract import Driver, Key, KeyType, Mechanism, Token
-from sealdrivers.pkcs11.driver import open_driver
-from sealdrivers.skf.driver import open_driver as open_skf_driver
-from sealdrivers.skf.names import container_name, key_names
-from sealdrivers.vendors import ModuleOptions, vendor_table
-from softgm import SoftSkfToken, SoftSm2Token
-from softhsm2_fixtures import SM2_CURVE, KeyKind, SoftToken
 
-__all__ = ["PROVIDERS", "CaseToken", "DriverCase", "KeyPair", "Provider"]
+__all__ = ["Capable", "CaseToken", "DriverCase", "KeyPair", "Provider"]
 
 
 class KeyPair(Protocol):
@@ -100,6 +87,22 @@ class Provider(Protocol):
     """Whether the administrator's PIN sets a new one of the user; else ``unblock_pin`` is refused."""
     many_certificates: bool
     """Whether a key has several certificates, each with a label of its own; else one, which has the key's label."""
+    writable: bool
+    """Whether a user who is logged in can generate and store; else the token refuses it, and holds no data objects."""
+    keys_from_certificates: bool
+    """Whether the module makes up a key for each certificate, with a private key on the device or without."""
+    shows_rubbish: bool
+    """Whether what is stored as a certificate and is none is listed."""
+    deletes_unnoticed: bool
+    """Whether something beside the driver can delete a key while the driver has the token open."""
+    counts_aloud: bool
+    """Whether the token says after the first wrong PIN that a try is gone."""
+    counts_while_logged_in: bool
+    """Whether the counter shows while the user is logged in: a PIV card then says no more than that."""
+    login_survives_wrong_pin: bool
+    """Whether a wrong PIN for one signature leaves the user logged in."""
+    any_pin: bool
+    """Whether a PIN may be any text."""
 
     @property
     def mechanisms(self) -> Mapping[KeyType, Sequence[Mechanism]]:
@@ -110,6 +113,12 @@ class Provider(Protocol):
 
     def data_owner(self, asked: str) -> str:
         """Return the application that a data object has, which was stored with another."""
+
+    def object_id(self, asked: bytes) -> bytes:
+        """Return the identifier of a key that was put on the fresh token with another."""
+
+    def labels(self, key: str, certificate: str) -> tuple[str, str]:
+        """Return the labels, before login, of a key and its certificate that were stored with others."""
 
     def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
         """Return URIs that mean one key, each on its own."""
@@ -125,344 +134,23 @@ class Provider(Protocol):
     def module(self) -> Path: ...
 
 
-@dataclass(frozen=True)
-class SoftwarePair:
-    """A key of the cryptography library."""
+class Capable:
+    """A kind of token that can do everything; a provider says where its own cannot."""
 
-    key: softhsm2_kit.PrivateKey
+    writable = True
+    keys_from_certificates = False
+    shows_rubbish = True
+    deletes_unnoticed = True
+    counts_aloud = True
+    counts_while_logged_in = True
+    login_survives_wrong_pin = True
+    any_pin = True
 
-    @property
-    def spki(self) -> bytes:
-        return softhsm2_kit.spki(self.key)
-
-    def certificate(self, common_name: str = "contract test", *, ca: bool = False) -> bytes:
-        return _ca_certificate(self.key) if ca else softhsm2_kit.certificate(self.key, common_name)
-
-
-@dataclass
-class SoftHsmCaseToken:
-    """A SoftHSM token."""
-
-    token: SoftToken
-
-    @property
-    def label(self) -> str:
-        return self.token.label
-
-    @property
-    def pin(self) -> str:
-        return self.token.user_pin
-
-    def put_key(self, type: KeyType, object_id: bytes, label: str = "key", *, public: bool = True) -> KeyPair:
-        return SoftwarePair(self.token.add_key(_kind(type), object_id=object_id, label=label, public=public))
-
-    def put_certificate(self, der: bytes, object_id: bytes, label: str = "certificate") -> None:
-        self.token.add_certificate(der, object_id=object_id, label=label)
-
-    def put_rubbish_certificate(self, octets: bytes, object_id: bytes) -> None:
-        self.token.add_certificate(octets, object_id=object_id, subject=bytes.fromhex("3000"))
-
-    def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None:
-        self.token.add_data(value, label=label, application=application, private=private)
-
-    def put_sm2_key(self, object_id: bytes) -> KeyPair:
-        self.token.generate_curve_key(SM2_CURVE, object_id=object_id)
-        return SoftwarePair(softhsm2_kit.session_key("ec-p256"))  # nobody has use for the public half
-
-    def put_always_authenticating_key(self, object_id: bytes) -> KeyPair:
-        return SoftwarePair(self.token.add_key("ec-p256", object_id=object_id, always_authenticate=True))
-
-    def protection(self, object_id: bytes) -> dict[str, Any] | None:
-        keys = [item for item in self.token.objects() if item["class"] == "PRIVATE_KEY"]
-        (found,) = [key for key in keys if key["id"] == object_id.hex()]
-        names = ("sensitive", "extractable", "sign", "decrypt", "unwrap", "derive")
-        return {name: found[name] for name in names}
-
-    def delete(self, label: str) -> None:
-        assert self.token.delete(label) > 0
-
-    @property
-    def admin_pin(self) -> str:
-        return self.token.so_pin
-
-    def lock(self, *, admin: bool = False) -> None:
-        self.token.set_pin_flags(locked=True, admin=admin)
-
-    def leave_one_try(self, *, admin: bool = False) -> None:
-        self.token.set_pin_flags(final_try=True, admin=admin)
-
-    def counters(self) -> object:
-        return self.token.pin_flags()
-
-    def remove(self) -> None:
-        self.token.remove()
-
-    def insert(self) -> None:
-        self.token.insert()
-
-
-_RSA = tuple(mechanism for mechanism in Mechanism if mechanism.value.startswith("rsa"))
-_SOFTHSM_MECHANISMS = {
-    KeyType.EC_P256: (Mechanism.ECDSA_SHA256, Mechanism.ECDSA_SHA384, Mechanism.ECDSA_SHA512),
-    KeyType.EC_P384: (Mechanism.ECDSA_SHA384, Mechanism.ECDSA_SHA512, Mechanism.ECDSA_SHA256),
-    KeyType.RSA_2048: _RSA,
-    KeyType.RSA_3072: _RSA,
-    KeyType.RSA_4096: _RSA,
-}
-
-
-@dataclass
-class SoftHsmProvider:
-    """SoftHSM2 through the PKCS#11 driver."""
-
-    make: Callable[..., SoftToken]
-    module: Path
-    name = "softhsm2"
-    mechanisms = _SOFTHSM_MECHANISMS
-    software = True
-    pin_lengths = (4, 255)
-    signs_sm2 = False
-    always_authenticates = True
-    unblocks = True
-    many_certificates = True
-
-    def data_owner(self, asked: str) -> str:
+    def object_id(self, asked: bytes) -> bytes:
         return asked
 
-    def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
-        return [f"{token_uri};id={quote(object_id, safe='')}", f"{token_uri};object={quote(label)}"]
-
-    def pair(self, type: KeyType | None = None, *, new: bool = False) -> KeyPair:
-        kind = _kind(type or KeyType.EC_P256)
-        return SoftwarePair(softhsm2_kit.new_key(kind) if new else softhsm2_kit.session_key(kind))
-
-    def new_token(self, pin: str | None = None) -> CaseToken:
-        return SoftHsmCaseToken(self.make(user_pin=pin))
-
-    def open(self) -> Driver:
-        return open_driver(self.module)
-
-
-@dataclass(frozen=True)
-class PemPair:
-    """A key of the OpenSSL command line."""
-
-    pem: bytes
-
-    @property
-    def spki(self) -> bytes:
-        return softgm.spki(self.pem)
-
-    def certificate(self, common_name: str = "contract test", *, ca: bool = False) -> bytes:
-        return softgm.certificate(self.pem, common_name, ca=ca)
-
-
-@dataclass
-class SoftSkfCaseToken:
-    """A device of the soft SKF library with one application."""
-
-    token: SoftSkfToken
-
-    @property
-    def label(self) -> str:
-        assert isinstance(self.token.label, str)
-        return self.token.label
-
-    @property
-    def pin(self) -> str:
-        return self.token.user_pin
-
-    def put_key(self, type: KeyType, object_id: bytes, label: str = "key", *, public: bool = True) -> KeyPair:
-        kind = _skf_kind(type)
-        pem = softgm.new_key(kind) if kind == "sm2" else softgm.session_key(kind)
-        self.token.add_key(kind, container=container_name(label, object_id), pem=pem)
-        return PemPair(pem)
-
-    def put_certificate(self, der: bytes, object_id: bytes, label: str = "certificate") -> None:
-        self.token.add_certificate(der, container=self._container(object_id, label))
-
-    def put_rubbish_certificate(self, octets: bytes, object_id: bytes) -> None:
-        self.put_certificate(octets, object_id)
-
-    def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None:
-        self.token.add_file(label, value, read=softgm.USER if private else softgm.ANYONE)
-
-    def put_sm2_key(self, object_id: bytes) -> KeyPair:
-        return self.put_key(KeyType.SM2, object_id)
-
-    def put_always_authenticating_key(self, object_id: bytes) -> KeyPair:
-        raise NotImplementedError("SKF has no such keys")
-
-    def protection(self, object_id: bytes) -> dict[str, Any] | None:
-        return None
-
-    def delete(self, label: str) -> None:
-        (found,) = [name for name in self._containers() if key_names(name)[0] == label]
-        shutil.rmtree(self.token.add_container(found))
-
-    @property
-    def admin_pin(self) -> str:
-        return self.token.so_pin
-
-    def lock(self, *, admin: bool = False) -> None:
-        self.token.set_tries_left(0, admin=admin)
-
-    def leave_one_try(self, *, admin: bool = False) -> None:
-        self.token.set_tries_left(1, admin=admin)
-
-    def counters(self) -> object:
-        return self.token.tries_left(), self.token.tries_left(admin=True)
-
-    def remove(self) -> None:
-        self.token.remove()
-
-    def insert(self) -> None:
-        self.token.insert()
-
-    def _container(self, object_id: bytes, label: str) -> bytes:
-        """Return the container of an identifier, which is made if it is not there."""
-        found = [name for name in self._containers() if key_names(name)[1] == object_id]
-        name = found[0] if found else container_name(label, object_id)
-        self.token.add_container(name)
-        return name
-
-    def _containers(self) -> list[bytes]:
-        assert isinstance(self.token.application, str)
-        folder = self.token.directory / "applications" / self.token.application / "containers"
-        return [os.fsencode(path.name) for path in folder.iterdir()]
-
-
-@dataclass
-class SoftSkfProvider:
-    """The soft SKF library through the SKF driver."""
-
-    make: Callable[..., SoftSkfToken]
-    module: Path
-    name = "softskf"
-    mechanisms = {KeyType.SM2: (Mechanism.SM2_SM3,), KeyType.RSA_2048: _RSA[:3]}  # noqa: RUF012  # read only
-    software = True
-    pin_lengths = (6, 32)
-    signs_sm2 = True
-    always_authenticates = False
-    unblocks = True
-    many_certificates = False
-
-    def data_owner(self, asked: str) -> str:
-        return "SOFTSKF"  # that of the token; a file has none of its own
-
-    def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
-        return [f"{token_uri};container={quote(container_name(label, object_id), safe='')}"]
-
-    def pair(self, type: KeyType | None = None, *, new: bool = False) -> KeyPair:
-        kind = _skf_kind(type or KeyType.SM2)
-        return PemPair(softgm.new_key(kind) if new else softgm.session_key(kind))
-
-    def new_token(self, pin: str | None = None) -> CaseToken:
-        return SoftSkfCaseToken(self.make(user_pin=pin, space=8 << 20))
-
-    def open(self) -> Driver:
-        return open_skf_driver(self.module)
-
-
-@dataclass
-class SoftSm2CaseToken:
-    """A token of the soft SM2 module."""
-
-    token: SoftSm2Token
-
-    @property
-    def label(self) -> str:
-        return self.token.label
-
-    @property
-    def pin(self) -> str:
-        return self.token.user_pin
-
-    def put_key(self, type: KeyType, object_id: bytes, label: str = "key", *, public: bool = True) -> KeyPair:
-        pem = softgm.new_key("sm2") if type is KeyType.SM2 else None
-        made = self.token.add_key(type.value, object_id=object_id, label=label, pem=pem, public=public)
-        return _pem_pair(type, made)
-
-    def put_certificate(self, der: bytes, object_id: bytes, label: str = "certificate") -> None:
-        self.token.add_certificate(der, object_id=object_id, label=label)
-
-    def put_rubbish_certificate(self, octets: bytes, object_id: bytes) -> None:
-        self.token.add_certificate(octets, object_id=object_id, subject=bytes.fromhex("3000"))
-
-    def put_data(self, value: bytes, label: str, application: str = "", *, private: bool = False) -> None:
-        self.token.add_data(value, label=label, application=application, private=private)
-
-    def put_sm2_key(self, object_id: bytes) -> KeyPair:
-        return self.put_key(KeyType.SM2, object_id)
-
-    def put_always_authenticating_key(self, object_id: bytes) -> KeyPair:
-        return PemPair(self.token.add_key("sm2", object_id=object_id, always_authenticate=True))
-
-    def protection(self, object_id: bytes) -> dict[str, Any] | None:
-        return None  # the module shows what the store inside does not have
-
-    def delete(self, label: str) -> None:
-        assert self.token.delete(label) > 0
-
-    @property
-    def admin_pin(self) -> str:
-        return self.token.so_pin
-
-    def lock(self, *, admin: bool = False) -> None:
-        self.token.set_tries_left(0, so=admin)
-
-    def leave_one_try(self, *, admin: bool = False) -> None:
-        self.token.set_tries_left(1, so=admin)
-
-    def counters(self) -> object:
-        return self.token.tries_left(), self.token.tries_left(so=True)
-
-    def remove(self) -> None:
-        self.token.remove()
-
-    def insert(self) -> None:
-        self.token.insert()
-
-
-@dataclass
-class SoftSm2Provider:
-    """The soft SM2 module, with the numbers of a vendor whose profile is named, through the PKCS#11 driver."""
-
-    make: Callable[..., SoftSm2Token]
-    module: Path
-    name = "softsm2"
-    mechanisms = {KeyType.SM2: (Mechanism.SM2_SM3,), **_SOFTHSM_MECHANISMS}  # noqa: RUF012  # read only
-    software = True
-    pin_lengths = (4, 255)
-    signs_sm2 = True
-    always_authenticates = True
-    unblocks = True
-    many_certificates = True
-
-    def data_owner(self, asked: str) -> str:
-        return asked
-
-    def key_uris(self, token_uri: str, object_id: bytes, label: str) -> list[str]:
-        return [f"{token_uri};id={quote(object_id, safe='')}", f"{token_uri};object={quote(label)}"]
-
-    def pair(self, type: KeyType | None = None, *, new: bool = False) -> KeyPair:
-        if type in (None, KeyType.SM2):
-            return PemPair(softgm.new_key("sm2") if new else softgm.session_key("sm2"))
-        kind = _kind(type or KeyType.EC_P256)
-        return SoftwarePair(softhsm2_kit.new_key(kind) if new else softhsm2_kit.session_key(kind))
-
-    def new_token(self, pin: str | None = None) -> CaseToken:
-        return SoftSm2CaseToken(self.make(user_pin=pin))
-
-    def open(self) -> Driver:
-        return open_driver(self.module, ModuleOptions(vendor_table().sm2, sm2_profile="xipki placeholders"))
-
-
-def _pem_pair(type: KeyType, pem: bytes) -> KeyPair:
-    if type is KeyType.SM2:
-        return PemPair(pem)
-    key: Any = serialization.load_pem_private_key(pem, None)
-    return SoftwarePair(key)
+    def labels(self, key: str, certificate: str) -> tuple[str, str]:
+        return key, certificate
 
 
 @dataclass
@@ -515,52 +203,3 @@ class DriverCase:
         token = self.present()
         (info,) = [key for key in token.contents().keys if kind in (None, key.type)]
         return token.key(info.uri)
-
-
-def _kind(type: KeyType) -> KeyKind:
-    kind: KeyKind = type.value  # type: ignore[assignment]
-    return kind
-
-
-def _ca_certificate(key: softhsm2_kit.PrivateKey) -> bytes:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
-    leaf = x509.load_der_x509_certificate(softhsm2_kit.certificate(key))
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(leaf.not_valid_before_utc)
-        .not_valid_after(leaf.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.DER)
-    )
-
-
-def _skf_kind(type: KeyType) -> softgm.KeyKind:
-    kind: softgm.KeyKind = type.value  # type: ignore[assignment]
-    return kind
-
-
-def softhsm2(request: pytest.FixtureRequest) -> Provider:
-    """Make the SoftHSM2 provider."""
-    return SoftHsmProvider(request.getfixturevalue("softhsm_new_token"), request.getfixturevalue("softhsm").module)
-
-
-def softskf(request: pytest.FixtureRequest) -> Provider:
-    """Make the soft SKF provider."""
-    return SoftSkfProvider(request.getfixturevalue("softskf_new_token"), request.getfixturevalue("softskf").library)
-
-
-def softsm2(request: pytest.FixtureRequest) -> Provider:
-    """Make the provider of the soft SM2 module."""
-    return SoftSm2Provider(request.getfixturevalue("softsm2_new_token"), request.getfixturevalue("softsm2").library)
-
-
-PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Provider]] = {
-    "softhsm2": softhsm2,
-    "softskf": softskf,
-    "softsm2": softsm2,
-}

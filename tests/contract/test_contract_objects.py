@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 from contract_checks import EC, MIB, RSA, digest_for, verify
 from contract_providers import DriverCase
 
-from sealdrivers.contract import KeyType
+from sealdrivers.contract import KeyType, Token
 from sealdrivers.errors import (
     LoginRequired,
     MechanismNotSupported,
+    NotSupported,
     ObjectExists,
     ObjectInvalid,
 )
@@ -20,7 +22,7 @@ from sealdrivers.errors import (
 @pytest.mark.parametrize("kind", [*RSA, *EC, KeyType.SM2])
 def test_generated_key_signs_and_stays_on_the_device(driver_case: DriverCase, kind: KeyType) -> None:
     token = driver_case.login()
-    if kind not in driver_case.provider.mechanisms:
+    if kind not in driver_case.provider.mechanisms or not driver_case.provider.writable:
         with pytest.raises(MechanismNotSupported):
             token.generate_key(kind, "new key", b"\x21\x22")
         assert token.contents().keys == ()
@@ -41,14 +43,15 @@ def test_generated_key_signs_and_stays_on_the_device(driver_case: DriverCase, ki
 
 def test_writing_needs_a_login(driver_case: DriverCase) -> None:
     token = driver_case.present()
-    with pytest.raises(LoginRequired):
+    before = token.contents()
+    with pytest.raises(LoginRequired if driver_case.provider.writable else MechanismNotSupported):
         token.generate_key(driver_case.kind, "key", b"\x01")
     with pytest.raises(LoginRequired):
         token.import_certificate(driver_case.provider.pair().certificate(), "certificate", b"\x01")
     with pytest.raises(LoginRequired):
         token.import_data(b"a seal", "seal", "esl")
-    contents = driver_case.login().contents()
-    assert (contents.keys, contents.certificates, contents.data_objects) == ((), (), ())
+    assert (before.keys, before.certificates) == ((), ())
+    assert driver_case.login().contents() == before
 
 
 @pytest.mark.parametrize("taken_by", ["key", "certificate"])
@@ -59,7 +62,7 @@ def test_identifier_that_is_taken(driver_case: DriverCase, taken_by: str) -> Non
         driver_case.token.put_certificate(driver_case.provider.pair().certificate(), b"\x01")
     token = driver_case.login()
     before = token.contents()
-    with pytest.raises(ObjectExists):
+    with pytest.raises(ObjectExists if driver_case.provider.writable else MechanismNotSupported):
         token.generate_key(driver_case.kind, "key", b"\x01")
     assert token.contents() == before
 
@@ -94,6 +97,9 @@ def test_import_certificate(driver_case: DriverCase) -> None:
     der = key.certificate()
     many = driver_case.provider.many_certificates
     token = driver_case.login()
+    if not driver_case.provider.writable:
+        _imports_nothing(token, lambda: token.import_certificate(der, "certificate", b"\x01"))
+        return
     info = token.import_certificate(der, "certificate", b"\x01")
     assert token.contents().certificates == (info,)
     assert (info.der, info.label, info.object_id) == (der, "certificate" if many else "key", b"\x01")
@@ -126,22 +132,27 @@ def _not_certificates(der: bytes) -> dict[str, bytes]:
 def test_rubbish_is_not_imported_as_certificate(driver_case: DriverCase, what: str) -> None:
     driver_case.token.put_key(driver_case.kind, b"\x01")
     token = driver_case.login()
+    before = token.contents()
     rubbish = _not_certificates(driver_case.provider.pair().certificate())[what]
     with pytest.raises(ObjectInvalid):
         token.import_certificate(rubbish, "rubbish", b"\x01")
-    assert token.contents().certificates == ()
+    assert token.contents() == before
 
 
 def test_certificate_of_another_key_is_not_imported(driver_case: DriverCase) -> None:
     driver_case.token.put_key(driver_case.kind, b"\x01")
     token = driver_case.login()
+    before = token.contents()
     with pytest.raises(ObjectInvalid, match="another key"):
         token.import_certificate(driver_case.provider.pair(new=True).certificate(), "wrong", b"\x01")
-    assert token.contents().certificates == ()
+    assert token.contents() == before
 
 
 def test_import_data(driver_case: DriverCase) -> None:
     token = driver_case.login()
+    if not driver_case.provider.writable:
+        _imports_nothing(token, lambda: token.import_data(b"a seal", "印章", "esl"))
+        return
     value = os.urandom(MIB)
     info = token.import_data(value, "印章", "esl")
     assert (info.value, info.label, info.application) == (value, "印章", driver_case.provider.data_owner("esl"))
@@ -155,10 +166,20 @@ def test_import_data(driver_case: DriverCase) -> None:
 @pytest.mark.parametrize("length", [0, MIB + 1])
 def test_unfit_data_is_not_imported(driver_case: DriverCase, length: int) -> None:
     token = driver_case.login()
+    before = token.contents()
     with pytest.raises(ObjectInvalid):
         token.import_data(b"x" * length, "seal", "esl")
     with pytest.raises(ObjectInvalid):
         token.import_data(b"x", "", "esl")
     with pytest.raises(ObjectInvalid):
         token.import_data(b"x", "seal", "x" * 256)
-    assert token.contents().data_objects == ()
+    assert token.contents() == before
+
+
+def _imports_nothing(token: Token, write: Callable[[], object]) -> None:
+    """Check that a token which nobody can write to says so, and neither changes nor logs out."""
+    before = token.contents()
+    with pytest.raises(NotSupported):
+        write()
+    assert token.contents() == before
+    assert token.info.logged_in

@@ -24,15 +24,15 @@ def test_login_and_logout(driver_case: DriverCase) -> None:
 
 def test_wrong_pin(driver_case: DriverCase) -> None:
     token = driver_case.present()
-    pin = bytearray(b"wrong-pin")
+    pin = bytearray(b"wrongpin")
     with pytest.raises(PinIncorrect) as caught:
         token.login(pin)
     assert not any(pin)
     assert caught.value.native_code
     assert caught.value.native_name
-    assert caught.value.count_low or caught.value.tries_left is not None
+    assert not driver_case.provider.counts_aloud or caught.value.count_low or caught.value.tries_left is not None
     assert not caught.value.locked
-    assert "wrong-pin" not in repr(caught.value.to_wire())
+    assert "wrongpin" not in repr(caught.value.to_wire())
     assert not token.info.logged_in
     driver_case.login()
     assert token.info.logged_in
@@ -42,7 +42,7 @@ def test_wrong_pin(driver_case: DriverCase) -> None:
 def test_wrong_pin_while_logged_in_is_not_taken_for_right(driver_case: DriverCase) -> None:
     token = driver_case.login()
     with pytest.raises(PinIncorrect):
-        token.login(bytearray(b"wrong-pin"))
+        token.login(bytearray(b"wrongpin"))
     assert not token.info.logged_in
 
 
@@ -85,6 +85,11 @@ def test_unfit_pin_spends_no_try(driver_case: DriverCase, pin: bytes) -> None:
 
 
 def test_pin_outside_ascii(driver_case: DriverCase) -> None:
+    if not driver_case.provider.any_pin:
+        with pytest.raises(PinRejected):
+            driver_case.present().login(bytearray("口令-1234".encode()))
+        driver_case.login()
+        return
     other = driver_case.provider.new_token(pin="口令-1234")
     driver_case.present(other.label).login(bytearray("口令-1234".encode()))
     assert driver_case.present(other.label).info.logged_in
@@ -100,19 +105,19 @@ def test_pin_on_the_device_where_there_is_no_such_thing(driver_case: DriverCase)
 @pytest.mark.parametrize("logged_in", [False, True])
 def test_change_pin(driver_case: DriverCase, logged_in: bool) -> None:
     token = driver_case.login() if logged_in else driver_case.present()
-    old, new = driver_case.pin(), bytearray(b"another-pin")
+    old, new = driver_case.pin(), bytearray(b"24681357")
     token.change_pin(old, new)
     assert not any(old + new)
     assert token.info.logged_in is logged_in
     token.logout()
     with pytest.raises(PinIncorrect):
         token.login(driver_case.pin())
-    token.login(bytearray(b"another-pin"))
+    token.login(bytearray(b"24681357"))
 
 
 def test_change_pin_with_the_wrong_old_one_changes_nothing(driver_case: DriverCase) -> None:
     token = driver_case.present()
-    old, new = bytearray(b"wrong-pin"), bytearray(b"another-pin")
+    old, new = bytearray(b"wrongpin"), bytearray(b"24681357")
     with pytest.raises(PinIncorrect):
         token.change_pin(old, new)
     assert not any(old + new)

@@ -12,7 +12,9 @@ from contract_providers import DriverCase
 
 from sealdrivers.contract import KeyType, Mechanism, Token
 from sealdrivers.errors import (
+    DeviceFailure,
     DriverError,
+    NotSupported,
     PinIncorrect,
     TokenNotFound,
     TokenRemoved,
@@ -35,6 +37,7 @@ def test_token_info(driver_case: DriverCase) -> None:
 
 def test_each_token_once_and_named_apart(driver_case: DriverCase) -> None:
     other = driver_case.provider.new_token()
+    other.put_key(driver_case.kind, b"\x01")
     labels = driver_case.labels()
     assert sorted(labels) == sorted({driver_case.token.label, other.label})
     assert len({token.info.uri for token in driver_case.driver.tokens()}) == 2
@@ -79,20 +82,26 @@ def test_everything_public_is_listed_before_login(driver_case: DriverCase) -> No
     key = driver_case.token.put_key(KeyType.RSA_2048, b"\x01\xff", "seal key")
     der = key.certificate()
     driver_case.token.put_certificate(der, b"\x01\xff", "seal certificate")
-    driver_case.token.put_data(b"a seal", "seal", "esl")
-    driver_case.token.put_data(b"a secret", "hidden", private=True)
+    provider = driver_case.provider
+    if provider.writable:
+        driver_case.token.put_data(b"a seal", "seal", "esl")
+        driver_case.token.put_data(b"a secret", "hidden", private=True)
     contents = driver_case.present().contents()
     (found,) = contents.keys
-    assert (found.object_id, found.label, found.type, found.bits) == (b"\x01\xff", "seal key", KeyType.RSA_2048, 2048)
+    key_label, certificate_label = provider.labels("seal key", "seal certificate")
+    assert (found.object_id, found.label) == (provider.object_id(b"\x01\xff"), key_label)
+    assert (found.type, found.bits) == (KeyType.RSA_2048, 2048)
     assert found.public_key == key.spki
     assert set(found.mechanisms) == set(driver_case.provider.mechanisms[KeyType.RSA_2048])
     assert found.mechanisms[0] is Mechanism.RSA_PKCS1_SHA256
     assert found.token_uri == driver_case.present().info.uri
     (shown,) = contents.certificates
-    label = "seal certificate" if driver_case.provider.many_certificates else "seal key"
-    assert (shown.der, shown.object_id, shown.label) == (der, b"\x01\xff", label)
+    assert (shown.der, shown.object_id, shown.label) == (der, found.object_id, certificate_label)
+    if not provider.writable:
+        assert all(data.value and data.label for data in contents.data_objects)  # what the maker put there
+        return
     (data,) = contents.data_objects
-    assert (data.value, data.label, data.application) == (b"a seal", "seal", driver_case.provider.data_owner("esl"))
+    assert (data.value, data.label, data.application) == (b"a seal", "seal", provider.data_owner("esl"))
 
 
 @pytest.mark.parametrize("public", [True, False])
@@ -109,8 +118,11 @@ def test_key_has_one_name_before_and_after_login(driver_case: DriverCase, public
 def test_ca_certificate_is_no_key(driver_case: DriverCase) -> None:
     driver_case.token.put_certificate(driver_case.provider.pair().certificate(ca=True), b"\x09")
     contents = driver_case.present().contents()
-    assert contents.keys == ()
     assert len(contents.certificates) == 1
+    if driver_case.provider.keys_from_certificates:
+        _cannot_sign(driver_case)
+    else:
+        assert contents.keys == ()
 
 
 def test_renewed_certificate_is_no_second_key(driver_case: DriverCase) -> None:
@@ -132,7 +144,20 @@ def test_public_key_belongs_to_the_private_key_of_its_kind(driver_case: DriverCa
 
 def test_certificate_without_private_key_is_no_key_after_login(driver_case: DriverCase) -> None:
     driver_case.token.put_certificate(driver_case.provider.pair().certificate(), b"\x09")
-    assert driver_case.login().contents().keys == ()
+    if driver_case.provider.keys_from_certificates:
+        _cannot_sign(driver_case)
+    else:
+        assert driver_case.login().contents().keys == ()
+
+
+def _cannot_sign(case: DriverCase) -> None:
+    """Check that the only key, which the module made up, answers with a named error and harms nothing."""
+    token = case.login()
+    (key,) = token.contents().keys
+    for _ in range(2):
+        with pytest.raises(DeviceFailure):
+            token.key(key.uri).sign(case.mechanism, digest_for(case.mechanism))
+    assert token.info.logged_in
 
 
 def test_rubbish_on_the_token_does_not_hide_the_rest(driver_case: DriverCase) -> None:
@@ -141,10 +166,17 @@ def test_rubbish_on_the_token_does_not_hide_the_rest(driver_case: DriverCase) ->
         driver_case.token.put_rubbish_certificate(octets, bytes([number + 10]))
     contents = driver_case.present().contents()
     assert [key.object_id for key in contents.keys] == [b"\x01"]
-    assert len(contents.certificates) == 3  # the one that is longer than any certificate is left out
+    shown = 3 if driver_case.provider.shows_rubbish else 0  # the one that is longer than any certificate is left out
+    assert len([c for c in contents.certificates if c.object_id != b"\x01"]) == shown
 
 
 def test_data_objects_are_read_up_to_the_limit(driver_case: DriverCase) -> None:
+    if not driver_case.provider.writable:
+        before = driver_case.login().contents()
+        with pytest.raises(NotSupported):
+            driver_case.present().import_data(b"x", "fits", "")
+        assert driver_case.present().contents() == before
+        return
     value = os.urandom(MIB)
     driver_case.token.put_data(value, "fits")
     driver_case.token.put_data(b"x" * (MIB + 1), "too large")

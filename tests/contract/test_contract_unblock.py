@@ -21,7 +21,7 @@ def unblocking_case(driver_case: DriverCase) -> DriverCase | None:
     if driver_case.provider.unblocks:
         return driver_case
     with pytest.raises(DriverError):
-        driver_case.present().unblock_pin(driver_case.admin_pin(), bytearray(b"fresh-pin"))
+        driver_case.present().unblock_pin(driver_case.admin_pin(), bytearray(b"13572468"))
     driver_case.login()
     return None
 
@@ -35,7 +35,7 @@ def test_unblock(unblocking_case: DriverCase | None, locked: bool, logged_in: bo
     if locked:
         case.token.lock()
         assert token.info.pin.locked
-    admin, new = case.admin_pin(), bytearray(b"fresh-pin")
+    admin, new = case.admin_pin(), bytearray(b"13572468")
     token.unblock_pin(admin, new)
     assert not any(admin + new)
     assert not token.info.logged_in
@@ -43,7 +43,7 @@ def test_unblock(unblocking_case: DriverCase | None, locked: bool, logged_in: bo
     assert not token.info.pin.count_low
     with pytest.raises(PinIncorrect):
         token.login(case.pin())
-    token.login(bytearray(b"fresh-pin"))
+    token.login(bytearray(b"13572468"))
     assert token.info.logged_in
 
 
@@ -53,10 +53,10 @@ def test_a_key_signs_after_unblocking(unblocking_case: DriverCase | None) -> Non
     case.token.put_key(case.kind, b"\x01")
     token = case.login()
     case.only_key().sign(case.mechanism, bytes(case.mechanism.digest_length))
-    token.unblock_pin(case.admin_pin(), bytearray(b"fresh-pin"))
+    token.unblock_pin(case.admin_pin(), bytearray(b"13572468"))
     with pytest.raises(DriverError):  # nobody is logged in any more, the administrator included
         case.only_key().sign(case.mechanism, bytes(case.mechanism.digest_length))
-    token.login(bytearray(b"fresh-pin"))
+    token.login(bytearray(b"13572468"))
     case.only_key().sign(case.mechanism, bytes(case.mechanism.digest_length))
 
 
@@ -65,7 +65,7 @@ def test_wrong_administrators_pin(unblocking_case: DriverCase | None, logged_in:
     if (case := unblocking_case) is None:
         return
     token = case.login() if logged_in else case.present()
-    admin, new = bytearray(b"wrong-admin"), bytearray(b"fresh-pin")
+    admin, new = bytearray(b"wrongadm"), bytearray(b"13572468")
     with pytest.raises(AdminPinIncorrect) as caught:
         token.unblock_pin(admin, new)
     assert not any(admin + new)
@@ -89,9 +89,9 @@ def test_locked_administrators_pin(unblocking_case: DriverCase | None) -> None:
     token = case.present()
     assert token.info.admin_pin.locked
     before = case.token.counters()
-    for admin in (case.admin_pin(), bytearray(b"wrong-admin")):
+    for admin in (case.admin_pin(), bytearray(b"wrongadm")):
         with pytest.raises(AdminPinLocked) as caught:
-            token.unblock_pin(admin, bytearray(b"fresh-pin"), confirmed_last_try=True)
+            token.unblock_pin(admin, bytearray(b"13572468"), confirmed_last_try=True)
         assert caught.value.locked
         assert not any(admin)
     assert case.token.counters() == before
@@ -104,7 +104,7 @@ def test_unfit_pins_spend_no_try(unblocking_case: DriverCase | None, unfit: byte
         return
     token = case.present()
     before = case.token.counters()
-    for admin, new in ((bytearray(unfit), bytearray(b"fresh-pin")), (case.admin_pin(), bytearray(unfit))):
+    for admin, new in ((bytearray(unfit), bytearray(b"13572468")), (case.admin_pin(), bytearray(unfit))):
         with pytest.raises(PinRejected):
             token.unblock_pin(admin, new)
         assert not any(admin + new)

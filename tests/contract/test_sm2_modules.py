@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from contract_checks import verify
-from contract_providers import PemPair
+from contract_softgm import PemPair
 
 from host_parts import hosted, run
 from sealdrivers.contract import KeyType, Mechanism

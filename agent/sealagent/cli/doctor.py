@@ -108,7 +108,7 @@ def _agent(agent: Agent) -> None:
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")
         if token["pin"]["factory_pin"]:
             click.echo(f"              → {factory_pin(token)}")
-    for key in agent.keys():
+    for key in agent.keys():  # noqa: SIM118 (no dict's)
         if key["fault"]:
             click.echo(f"key           {clean(key['label'])} ({key['type']}): {clean(key['fault'])}")
     for seal in seals["seals"]:

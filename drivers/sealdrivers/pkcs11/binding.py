@@ -41,8 +41,8 @@ from pkcs11 import Attribute, ObjectClass
 from pkcs11._pkcs11 import lib as _StockLibrary
 from pkcs11.attributes import AttributeMapper
 
-from sealdrivers.errors import DeviceFailure, DriverError, ModuleNotLoadable
-from sealdrivers.pkcs11 import abi, calls
+from sealdrivers.errors import DeviceFailure, DriverError, ModuleNotLoadable, PinRejected
+from sealdrivers.pkcs11 import abi, calls, opensc
 from sealdrivers.pkcs11.errors import CKR, failure, translated
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,14 @@ class _Library(_StockLibrary):
     """
 
     functions: Any
+    one_thread = False
+    """Promise one thread after all: the worker has one."""
 
     def initialize(self) -> None:
         self.functions = _function_list(self.so)
         arguments = abi.CK_C_INITIALIZE_ARGS(flags=abi.CKF_OS_LOCKING_OK)
-        code = self.functions.C_Initialize(byref(arguments))
-        if code == CKR["CKR_CANT_LOCK"]:  # a module for one thread; the worker has one
+        code = self.functions.C_Initialize(None if self.one_thread else byref(arguments))
+        if code == CKR["CKR_CANT_LOCK"]:
             code = self.functions.C_Initialize(None)
         if code not in (0, CKR["CKR_CRYPTOKI_ALREADY_INITIALIZED"]):  # the latter: opened twice in this process
             raise failure(code, "C_Initialize")
@@ -225,7 +227,13 @@ class Session:
 
     def set_pin(self, old: bytearray | None, new: bytearray | None) -> None:
         """Change the PIN of the user (defect 5). None: both are entered on the device."""
-        self._check("C_SetPIN", self.functions.C_SetPIN(self.handle, *_buffer(old), *_buffer(new)))
+        code = self.functions.C_SetPIN(self.handle, *_buffer(old), *_buffer(new))
+        if code == CKR["CKR_DATA_INVALID"]:  # OpenSC 0.23 of a new PIN with letters, which PIV cards do not take
+            name = "CKR_DATA_INVALID"
+            raise PinRejected(
+                f"C_SetPIN: the token does not take this PIN ({name})", native_code=code, native_name=name
+            )
+        self._check("C_SetPIN", code)
 
     def init_pin(self, new: bytearray) -> None:
         """Set the PIN of the user, as the security officer (defect 5)."""
@@ -337,6 +345,14 @@ class Slot:
             min_pin=0 if info.ulMinPinLen == abi.CK_UNAVAILABLE_INFORMATION else info.ulMinPinLen,
         )
 
+    def present(self) -> bool:
+        """Look anew whether a token is in the slot.
+
+        OpenSC 0.23 looks at its readers while slots are listed; all else of a card that was pulled it answers from
+        memory.
+        """
+        return self._native.slot_id in calls.slots(self._module.functions)
+
     def mechanisms(self) -> dict[int, MechanismFacts]:
         """Return what the token can do, vendors' numbers included (defect 14)."""
         found = calls.mechanisms(self._module.functions, self._native.slot_id)
@@ -375,6 +391,10 @@ class Module:
                 error.message, native_code=error.native_code, native_name=error.native_name
             ) from error
         self._library = _LIBRARIES[name]
+        if self._library.manufacturer_id.startswith(opensc.MANUFACTURER) and not self._library.one_thread:
+            self._library.one_thread = True
+            self._library.finalize()
+            self._library.initialize()
         self.functions = self._library.functions
         self.manufacturer: str = self._library.manufacturer_id
         self.description: str = self._library.library_description

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealdrivers.contract import KeyInfo, KeyType, Mechanism
-from sealdrivers.errors import DriverError, KeyNotFound, MechanismNotSupported, NotSupported
+from sealdrivers.errors import DriverError, KeyNotFound, LoginRequired, MechanismNotSupported, NotSupported
 from sealdrivers.pkcs11 import abi
 from sealdrivers.pkcs11.binding import Object, Session
 from sealdrivers.pkcs11.checks import wipe
@@ -82,6 +82,8 @@ class Pkcs11Key:
         login = pin is not None or self._info.always_authenticate
         if login:
             login = self._token.may_authenticate(pin, confirmed_last_try)
+            if not login:  # OpenSC 0.23 ends the login of the token when such a key is used without
+                raise LoginRequired("the key wants the PIN with each signature")
         last_try = login  # a PIN is never tried twice; a handle that died is looked up once more
         while True:
             try:

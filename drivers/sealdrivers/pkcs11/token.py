@@ -110,11 +110,12 @@ class Pkcs11Token:
     def facts(self) -> TokenFacts:
         """Read what the token says of itself now. :raises TokenRemoved: it is gone, or another is in its place."""
         try:
+            present = self.slot.present()
             facts = self.slot.token()
         except DriverError as error:
             # A token that cannot even be asked is not there. SoftHSM 2.6.1 answers CKR_GENERAL_ERROR.
             raise _removed(error) from error
-        if facts.identity != self.identity:
+        if not present or facts.identity != self.identity:
             raise _removed(None)
         return facts
 
@@ -345,11 +346,13 @@ class Pkcs11Token:
         if old is None or old.epoch != self._module.epoch:
             return
         self.handles += 1
+        alive = old.state() is not None  # the number of a dead one may be given to the new one: OpenSC 0.23 does
         try:
             self._session = self.slot.open()
         except DriverError:  # the token may not allow two: then the login goes with the old one
             self._session = None
-        old.close()
+        if alive:
+            old.close()
 
     def require_login(self) -> None:
         """:raises LoginRequired: the token wants the PIN first."""
