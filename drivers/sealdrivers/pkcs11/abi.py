@@ -1,4 +1,4 @@
-"""The part of the PKCS#11 C interface that is called beside python-pkcs11: declarations only.
+"""The part of the PKCS#11 C interface that is called beside python-pkcs11, and by the probe: declarations only.
 
 Names and layouts are those of PKCS#11 2.40 (OASIS, pkcs11t.h, pkcs11f.h). ``CK_ULONG`` is C ``unsigned long``; records
 are naturally aligned, and packed to one octet on Windows (clause 2.1 of the base specification).
@@ -11,9 +11,12 @@ import sys
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_ubyte, c_ulong, c_void_p
 
 __all__ = [
+    "CKF_DONT_BLOCK",
     "CKF_LOGIN_REQUIRED",
     "CKF_OS_LOCKING_OK",
     "CKF_PROTECTED_AUTHENTICATION_PATH",
+    "CKF_RW_SESSION",
+    "CKF_SERIAL_SESSION",
     "CKF_SIGN",
     "CKF_TOKEN_INITIALIZED",
     "CKF_USER_PIN_COUNT_LOW",
@@ -26,15 +29,25 @@ __all__ = [
     "CK_ATTRIBUTE",
     "CK_C_INITIALIZE_ARGS",
     "CK_FUNCTION_LIST",
+    "CK_INFO",
     "CK_MECHANISM",
+    "CK_MECHANISM_INFO",
     "CK_RSA_PKCS_PSS_PARAMS",
     "CK_SESSION_INFO",
+    "CK_SLOT_INFO",
     "CK_TOKEN_INFO",
     "CK_UNAVAILABLE_INFORMATION",
     "USER_STATES",
 ]
 
 CKF_OS_LOCKING_OK = 0x2
+
+CKF_DONT_BLOCK = 0x1
+"""Flag of C_WaitForSlotEvent."""
+
+CKF_RW_SESSION = 0x2
+CKF_SERIAL_SESSION = 0x4
+"""Flags of C_OpenSession."""
 
 # CK_TOKEN_INFO.flags
 CKF_WRITE_PROTECTED = 0x2
@@ -65,6 +78,30 @@ class _Record(ctypes.Structure):
 
 class CK_VERSION(_Record):
     _fields_ = [("major", c_ubyte), ("minor", c_ubyte)]
+
+
+class CK_INFO(_Record):
+    _fields_ = [
+        ("cryptokiVersion", CK_VERSION),
+        ("manufacturerID", c_ubyte * 32),
+        ("flags", c_ulong),
+        ("libraryDescription", c_ubyte * 32),
+        ("libraryVersion", CK_VERSION),
+    ]
+
+
+class CK_SLOT_INFO(_Record):
+    _fields_ = [
+        ("slotDescription", c_ubyte * 64),
+        ("manufacturerID", c_ubyte * 32),
+        ("flags", c_ulong),
+        ("hardwareVersion", CK_VERSION),
+        ("firmwareVersion", CK_VERSION),
+    ]
+
+
+class CK_MECHANISM_INFO(_Record):
+    _fields_ = [("ulMinKeySize", c_ulong), ("ulMaxKeySize", c_ulong), ("flags", c_ulong)]
 
 
 class CK_TOKEN_INFO(_Record):
@@ -125,13 +162,22 @@ _CALLED: dict[int, tuple[str, type]] = {
     # position in the function list, name, prototype
     0: ("C_Initialize", _function(POINTER(CK_C_INITIALIZE_ARGS))),
     1: ("C_Finalize", _function(c_void_p)),
+    2: ("C_GetInfo", _function(POINTER(CK_INFO))),
+    4: ("C_GetSlotList", _function(c_ubyte, POINTER(c_ulong), POINTER(c_ulong))),
+    5: ("C_GetSlotInfo", _function(c_ulong, POINTER(CK_SLOT_INFO))),
     6: ("C_GetTokenInfo", _function(c_ulong, POINTER(CK_TOKEN_INFO))),
+    7: ("C_GetMechanismList", _function(c_ulong, POINTER(c_ulong), POINTER(c_ulong))),
+    8: ("C_GetMechanismInfo", _function(c_ulong, c_ulong, POINTER(CK_MECHANISM_INFO))),
     11: ("C_SetPIN", _function(c_ulong, c_void_p, c_ulong, c_void_p, c_ulong)),
+    12: ("C_OpenSession", _function(c_ulong, c_ulong, c_void_p, c_void_p, POINTER(c_ulong))),
     13: ("C_CloseSession", _function(c_ulong)),
     15: ("C_GetSessionInfo", _function(c_ulong, POINTER(CK_SESSION_INFO))),
     18: ("C_Login", _function(c_ulong, c_ulong, c_void_p, c_ulong)),
     19: ("C_Logout", _function(c_ulong)),
     24: ("C_GetAttributeValue", _function(c_ulong, c_ulong, POINTER(CK_ATTRIBUTE), c_ulong)),
+    26: ("C_FindObjectsInit", _function(c_ulong, POINTER(CK_ATTRIBUTE), c_ulong)),
+    27: ("C_FindObjects", _function(c_ulong, POINTER(c_ulong), c_ulong, POINTER(c_ulong))),
+    28: ("C_FindObjectsFinal", _function(c_ulong)),
     42: ("C_SignInit", _function(c_ulong, POINTER(CK_MECHANISM), c_ulong)),
     43: ("C_Sign", _function(c_ulong, c_char_p, c_ulong, c_void_p, POINTER(c_ulong))),
     59: (
@@ -141,6 +187,7 @@ _CALLED: dict[int, tuple[str, type]] = {
             *(POINTER(c_ulong), POINTER(c_ulong)),
         ),
     ),
+    67: ("C_WaitForSlotEvent", _function(c_ulong, POINTER(c_ulong), c_void_p)),
 }
 
 _FUNCTION_COUNT = 68
