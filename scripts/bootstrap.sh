@@ -9,7 +9,7 @@ venv=$1
 
 # softhsm2: the test token. openssl: test CA and the independent checks. pinentry-*: real PIN dialogs, driven through tmux.
 # unzip: a second opinion on the packages we write. curl: the README's other client. procps: ps, to look for dialogs.
-# gcc and libssl-dev build the soft SKF token of the tests.
+# gcc and libssl-dev build the soft SKF and PKCS#11 tokens of the tests.
 # The font is a Song face of 1.7 MB, the smallest one that draws a Chinese seal as seals are drawn.
 packages=(softhsm2 openssl pinentry-tty pinentry-curses tmux unzip curl procps fonts-arphic-gbsn00lp
     gcc make libc6-dev libssl-dev)

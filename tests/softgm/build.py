@@ -9,14 +9,18 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-__all__ = ["CACHE_VARIABLE", "NOT_BUILDABLE", "BuildError", "build", "cache_folder"]
+__all__ = ["CACHE_VARIABLE", "NOT_BUILDABLE", "PKCS11", "SKF", "BuildError", "build", "cache_folder"]
 
 CACHE_VARIABLE = "SOFTGM_CACHE"
 """Environment variable that names the cache folder; by default a folder of the user's cache."""
 
-NOT_BUILDABLE = "the soft SKF library needs a C compiler, make and the headers of OpenSSL 3 (gcc make libssl-dev)"
+NOT_BUILDABLE = "the soft GM libraries need a C compiler, make and the headers of OpenSSL 3 (gcc make libssl-dev)"
 
-SOURCES = Path(__file__).resolve().parent / "skf"
+SKF = Path(__file__).resolve().parent / "skf"
+"""Sources of ``libsoftskf.so`` and ``libsoftskf-plain.so``."""
+PKCS11 = SKF.with_name("pkcs11")
+"""Sources of ``libsoftgm-pkcs11.so``."""
+_COMMON = SKF.with_name("common")
 _TIMEOUT = 120  # seconds; a build takes three
 
 
@@ -30,14 +34,15 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softgm"
 
 
-def build(sources: Path = SOURCES) -> Path:
+def build(sources: Path = SKF) -> Path:
     """Build all libraries of a folder of sources, unless the cache has them.
 
-    :return: the folder that holds them (``libsoftskf.so``, ``libsoftskf-plain.so``).
+    :param sources: :data:`SKF` or :data:`PKCS11`.
+    :return: the folder that holds them.
     :raises BuildError: a part is missing, or the compiler refused.
     """
     made = hashlib.sha256()
-    for source in sorted([sources / "Makefile", *sources.glob("*.[ch]")]):
+    for source in sorted([sources / "Makefile", *sources.glob("*.[ch]"), *_COMMON.iterdir()]):
         made.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     made.update(repr([os.environ.get(name) for name in ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")]).encode())
     folder = cache_folder() / f"{sources.name}-{made.hexdigest()[:16]}"

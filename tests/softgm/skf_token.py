@@ -11,9 +11,10 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import folders
 from .keys import KeyKind, session_key
 
-__all__ = ["ADMIN", "ANYONE", "FAULTS", "NEVER", "USER", "SoftSkfToken", "add_fault", "clear_faults"]
+__all__ = ["ADMIN", "ANYONE", "FAULTS", "NEVER", "USER", "SoftSkfToken"]
 
 NEVER, ADMIN, USER, ANYONE = 0, 1, 0x10, 0xFF
 """Rights of a file (GM/T 0016)."""
@@ -28,52 +29,6 @@ FAULTS = frozenset(
     )
 )
 """Names of faults; README.md says what each does."""
-
-
-def _octets(name: str | bytes) -> bytes:
-    """Return a name as the device keeps it; text is UTF-8, give octets for anything else (GBK)."""
-    return name.encode() if isinstance(name, str) else name
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, draft = tempfile.mkstemp(prefix=".draft.", dir=path.parent)
-    with os.fdopen(handle, "wb") as out:
-        out.write(data)
-    os.replace(draft, path)
-
-
-def _settings(path: Path) -> dict[bytes, bytes]:
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return {key: value for key, _, value in (line.partition(b"=") for line in lines)}
-
-
-def _set(path: Path, changes: dict[str, str | bytes | int]) -> None:
-    settings = _settings(path)
-    for key, value in changes.items():
-        settings[os.fsencode(key)] = str(value).encode() if isinstance(value, int) else _octets(value)
-    _write(path, b"".join(key + b"=" + value + b"\n" for key, value in settings.items()))
-
-
-def add_fault(
-    folder: Path, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False
-) -> None:
-    """Add a fault to the file of a device, or of all (README.md lists them). Calls that begin after this meet it.
-
-    :raises ValueError: there is no such fault.
-    """
-    if name not in FAULTS:
-        raise ValueError(f"there is no fault {name!r}")
-    words = [name, function, *([] if argument is None else [str(argument)])]
-    words += [] if times is None else [f"times={times}"]
-    words += ["late"] if late else []
-    path = folder / "faults"
-    before = path.read_bytes() if path.exists() else b""
-    _write(path, before + " ".join(words).encode() + b"\n")
-
-
-def clear_faults(folder: Path) -> None:
-    """Remove every fault from the file of a device, or of all."""
-    (folder / "faults").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -115,7 +70,7 @@ class SoftSkfToken:
             insist_on_max_buffer, device_key, eps.
         :raises FileExistsError: there is such a device.
         """
-        directory = root / os.fsdecode(_octets(serial if name is None else name))
+        directory = root / os.fsdecode(folders.octets(serial if name is None else name))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft.", dir=root))
         token = cls(draft, label, serial, application, user_pin, so_pin, library)
@@ -134,7 +89,7 @@ class SoftSkfToken:
 
     def configure(self, **settings: str | bytes | int) -> None:
         """Set lines of ``device.conf``, see :meth:`create`."""
-        _set(self.directory / "device.conf", settings)
+        folders.set_settings(self.directory / "device.conf", settings)
 
     def add_application(
         self,
@@ -155,12 +110,12 @@ class SoftSkfToken:
             (folder / below).mkdir(mode=0o700, parents=True)
         pins = {"pin-admin": (so_pin or self.so_pin, False), "pin-user": (user_pin or self.user_pin, factory_pin)}
         for file, (pin, factory) in pins.items():
-            _set(folder / file, {"pin": pin, "max": tries, "left": tries, "factory": int(factory)})
-        _set(folder / "application.conf", {"create_files": create_files})
+            folders.set_settings(folder / file, {"pin": pin, "max": tries, "left": tries, "factory": int(factory)})
+        folders.set_settings(folder / "application.conf", {"create_files": create_files})
 
     def add_container(self, name: str | bytes, *, application: str | bytes | None = None) -> Path:
         """Add an empty container, or find it. :return: its folder."""
-        folder = self._application(application) / "containers" / os.fsdecode(_octets(name))
+        folder = self._application(application) / "containers" / os.fsdecode(folders.octets(name))
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
@@ -180,7 +135,7 @@ class SoftSkfToken:
         :return: the private key in PEM, to make certificates and to check signatures with.
         """
         key = session_key(kind) if pem is None else pem
-        _write(self.add_container(container, application=application) / f"{_stem(sign)}.key", key)
+        folders.write(self.add_container(container, application=application) / f"{_stem(sign)}.key", key)
         return key
 
     def add_certificate(
@@ -192,7 +147,7 @@ class SoftSkfToken:
         application: str | bytes | None = None,
     ) -> None:
         """Put a certificate (or any octets) into a container."""
-        _write(self.add_container(container, application=application) / f"{_stem(sign)}.crt", der)
+        folders.write(self.add_container(container, application=application) / f"{_stem(sign)}.crt", der)
 
     def add_file(
         self,
@@ -204,31 +159,31 @@ class SoftSkfToken:
         application: str | bytes | None = None,
     ) -> None:
         """Put a file into the application. :param read: who may read it, see :data:`USER`."""
-        folder, key = self._application(application), os.fsdecode(_octets(name))
-        _write(folder / "files" / key, value)
-        _set(folder / "rights.conf", {f"read.{key}": hex(read), f"write.{key}": hex(write)})
+        folder, key = self._application(application), os.fsdecode(folders.octets(name))
+        folders.write(folder / "files" / key, value)
+        folders.set_settings(folder / "rights.conf", {f"read.{key}": hex(read), f"write.{key}": hex(write)})
 
     def add_seal(self, value: bytes, *, application: str | bytes | None = None) -> None:
         """Put in the seal that EPS_ReadESealData reads."""
-        _write(self._application(application) / "seal", value)
+        folders.write(self._application(application) / "seal", value)
 
     def set_fault(
         self, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False
     ) -> None:
         """Add a fault to this device, see README.md."""
-        add_fault(self.directory, name, function, argument, times=times, late=late)
+        folders.add_fault(self.directory, FAULTS, name, function, argument, times=times, late=late)
 
     def clear_faults(self) -> None:
         """Remove this device's faults."""
-        clear_faults(self.directory)
+        folders.clear_faults(self.directory)
 
     def tries_left(self, *, admin: bool = False, application: str | bytes | None = None) -> int:
         """Return the tries left on a PIN, as the device has them now."""
-        return int(_settings(self._pin(admin, application))[b"left"])
+        return int(folders.settings(self._pin(admin, application))[b"left"])
 
     def set_tries_left(self, left: int, *, admin: bool = False, application: str | bytes | None = None) -> None:
         """Set the tries left on a PIN; 0 locks it."""
-        _set(self._pin(admin, application), {"left": left})
+        folders.set_settings(self._pin(admin, application), {"left": left})
 
     def lock(self) -> None:
         """Lock the user PIN."""
@@ -241,7 +196,7 @@ class SoftSkfToken:
     def insert(self) -> None:
         """Plug a pulled device in again: handles of before stay dead, and nobody is logged in."""
         path = self.directory / "insertions"
-        _set(path, {"count": int(_settings(path).get(b"count", b"0")) + 1})
+        folders.set_settings(path, {"count": int(folders.settings(path).get(b"count", b"0")) + 1})
         (self.directory / "removed").unlink(missing_ok=True)
 
     def destroy(self) -> None:
@@ -249,7 +204,7 @@ class SoftSkfToken:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _application(self, name: str | bytes | None) -> Path:
-        return self.directory / "applications" / os.fsdecode(_octets(self.application if name is None else name))
+        return self.directory / "applications" / os.fsdecode(folders.octets(self.application if name is None else name))
 
     def _pin(self, admin: bool, application: str | bytes | None) -> Path:
         return self._application(application) / ("pin-admin" if admin else "pin-user")

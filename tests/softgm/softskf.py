@@ -6,7 +6,8 @@ import itertools
 import os
 from pathlib import Path
 
-from .skf_token import SoftSkfToken, add_fault, clear_faults
+from .folders import add_fault, clear_faults
+from .skf_token import FAULTS, SoftSkfToken
 
 __all__ = ["DIR_VARIABLE", "FAULTS_VARIABLE", "SoftSkf"]
 
@@ -65,7 +66,7 @@ class SoftSkf:
         self, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False
     ) -> None:
         """Add a fault to every device, and to functions that have no device (SKF_EnumDev). See README.md."""
-        add_fault(self.directory, name, function, argument, times=times, late=late)
+        add_fault(self.directory, FAULTS, name, function, argument, times=times, late=late)
 
     def clear_faults(self) -> None:
         """Remove what :meth:`set_fault` added."""

@@ -10,18 +10,25 @@ import pytest
 
 from .keys import KEY_KINDS, KeyKind, PrivateKey, certificate, new_key, session_key, spki
 from .library import MODULE_VARIABLE, NOT_FOUND, find_module, find_util
-from .softhsm import SM2_CURVE, SoftHsm, SoftHsmError, SoftToken
+from .process import HelperProcess, SoftHsmError
+from .softhsm import SM2_CURVE, SoftHsm, SoftToken, configuration, make_token
 
 __all__ = [
     "KEY_KINDS",
     "MODULE_VARIABLE",
+    "NOT_FOUND",
     "SM2_CURVE",
+    "HelperProcess",
     "KeyKind",
     "PrivateKey",
     "SoftHsm",
     "SoftHsmError",
     "SoftToken",
     "certificate",
+    "configuration",
+    "find_module",
+    "find_util",
+    "make_token",
     "new_key",
     "session_key",
     "softhsm",

@@ -8,6 +8,7 @@ C_Initialize, so each request starts with both.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -57,7 +58,10 @@ def put_key(session: Any, request: dict[str, Any]) -> None:
     else:
         private = decode_ec_private_key(bytes.fromhex(request["sec1"]))
         public = decode_ec_public_key(spki)
-    session.create_object({**private, **_common(request), **_private_only(request)})
+    template = {**private, **_common(request), **_private_only(request)}
+    if request.get("readable"):
+        template |= {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
+    session.create_object(template)
     if request["public"]:
         session.create_object({**public, **_common(request), Attribute.PRIVATE: False, Attribute.VERIFY: True})
 
@@ -148,6 +152,8 @@ ON_SESSION = {
 
 def answer(lib: Any, request: dict[str, Any]) -> Any:
     """Carry out one request."""
+    if "conf" in request:  # read by SoftHSM while it is initialised
+        os.environ["SOFTHSM2_CONF"] = request["conf"]
     lib.reinitialize()
     token = _token(lib, request["label"])
     match request["op"]:

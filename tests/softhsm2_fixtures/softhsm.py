@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from .keys import KeyKind, PrivateKey, curve_parameters, session_key, spki
+from .process import HelperProcess, SoftHsmError
 
-__all__ = ["CONF_VARIABLE", "SM2_CURVE", "SoftHsm", "SoftHsmError", "SoftToken"]
+__all__ = ["CONF_VARIABLE", "SM2_CURVE", "SoftHsm", "SoftHsmError", "SoftToken", "configuration", "make_token"]
 
 CONF_VARIABLE = "SOFTHSM2_CONF"
 SM2_CURVE = "06082a811ccf5501822d"
@@ -26,10 +25,6 @@ SM2_CURVE = "06082a811ccf5501822d"
 _TOKEN_FLAGS = bytes.fromhex("000000008000534b0000000000000002")
 """How token.object marks the attribute that holds CK_TOKEN_INFO.flags: its type, and the kind "unsigned long"."""
 _COUNT_LOW, _FINAL_TRY, _LOCKED = 0x10000, 0x20000, 0x40000
-
-
-class SoftHsmError(Exception):
-    """SoftHSM or its helper process refused."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +158,29 @@ class SoftToken:
         return self.hsm.ask({"op": op, "label": self.label, "user_pin": self.user_pin, **facts})
 
 
+def configuration(tokens: Path) -> str:
+    """Return the text of SoftHSM's configuration for a token directory."""
+    return f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
+
+
+def make_token(module: Path, util: Path, conf: Path, tokens: Path, label: str, *, user_pin: str, so_pin: str) -> Path:
+    """Make a token in a token directory. :return: its own directory. :raises SoftHsmError: SoftHSM refused."""
+    before = set(tokens.iterdir())
+    command = [str(util), "--module", str(module), "--init-token", "--free", "--label", label]
+    done = subprocess.run(
+        [*command, "--so-pin", so_pin, "--pin", user_pin],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, CONF_VARIABLE: str(conf)},
+    )
+    made = set(tokens.iterdir()) - before
+    if done.returncode != 0 or len(made) != 1:
+        raise SoftHsmError(f"softhsm2-util made no token: {done.stderr or done.stdout}")
+    return made.pop()
+
+
 def _private(key: PrivateKey, form: serialization.PrivateFormat) -> str:
     return key.private_bytes(serialization.Encoding.DER, form, serialization.NoEncryption()).hex()
 
@@ -181,13 +199,10 @@ class SoftHsm:
         self.conf = directory / "softhsm2.conf"
         for folder in (self.tokens, self.drawer):
             folder.mkdir(mode=0o700)
-        self.conf.write_text(
-            f"directories.tokendir = {self.tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
-            "slots.removable = false\n"
-        )
+        self.conf.write_text(configuration(self.tokens))
         self._before = os.environ.get(CONF_VARIABLE)
         os.environ[CONF_VARIABLE] = str(self.conf)
-        self._helper: subprocess.Popen[str] | None = None
+        self._helper = HelperProcess(module)
         self._numbers = itertools.count(1)
 
     def new_token(
@@ -198,42 +213,17 @@ class SoftHsm:
         label = label or f"test token {number}"
         user_pin = user_pin or f"user-{number:04}"
         so_pin = so_pin or f"so-pin-{number:04}"
-        before = set(self.tokens.iterdir())
-        command = [str(self.util), "--module", str(self.module), "--init-token", "--free", "--label", label]
-        done = subprocess.run(
-            [*command, "--so-pin", so_pin, "--pin", user_pin], capture_output=True, text=True, timeout=60, check=False
-        )
-        made = set(self.tokens.iterdir()) - before
-        if done.returncode != 0 or len(made) != 1:
-            raise SoftHsmError(f"softhsm2-util made no token: {done.stderr or done.stdout}")
+        made = make_token(self.module, self.util, self.conf, self.tokens, label, user_pin=user_pin, so_pin=so_pin)
         serial = self.ask({"op": "serial", "label": label})
-        return SoftToken(label, serial, user_pin, so_pin, made.pop(), self)
+        return SoftToken(label, serial, user_pin, so_pin, made, self)
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Let the helper process carry out one request. :raises SoftHsmError: it refused."""
-        if self._helper is None:
-            self._helper = subprocess.Popen(
-                [sys.executable, "-P", str(Path(__file__).with_name("helper.py")), str(self.module)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-        assert self._helper.stdin is not None
-        assert self._helper.stdout is not None
-        self._helper.stdin.write(json.dumps(request) + "\n")
-        self._helper.stdin.flush()
-        line = self._helper.stdout.readline()
-        reply = json.loads(line) if line else {"error": "the helper process ended"}
-        if "error" in reply:
-            raise SoftHsmError(reply["error"])
-        return reply["result"]
+        return self._helper.ask(request | {"conf": str(self.conf)})
 
     def close(self) -> None:
         """End the helper process and restore ``SOFTHSM2_CONF``; the directory is left to pytest."""
-        if self._helper is not None:
-            self._helper.communicate(timeout=30)
-            self._helper = None
+        self._helper.close()
         if self._before is None:
             os.environ.pop(CONF_VARIABLE, None)
         else:

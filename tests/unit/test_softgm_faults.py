@@ -83,7 +83,7 @@ def numbers(blob: bytes, at: int = 32) -> tuple[int, int]:
 def test_faults_are_those_of_the_readme_and_of_the_sources() -> None:
     readme = (FOLDER / "README.md").read_text()
     table = set(re.findall(r"^\| `(\w+)", readme.partition("## Faults")[2].partition("\n¹")[0], re.MULTILINE))
-    sources = "".join(path.read_text() for path in (FOLDER / "skf").glob("*.c"))
+    sources = "".join(path.read_text() for part in ("skf", "common") for path in (FOLDER / part).glob("*.c"))
     acting = re.search(r"names\[\] = \{([^}]*)\}", sources)
     assert acting is not None
     used = set(re.findall(r'fault\(call, "(\w+)"\)', sources)) | set(re.findall(r'"(\w+)"', acting[1]))

@@ -179,7 +179,7 @@ ULONG right_met(const Handle *application, ULONG right)
 
 ULONG call_begin(Call *call, const char *function, HANDLE handle, Kind kind, const char *name)
 {
-    ULONG code = SAR_OK;
+    unsigned long code = SAR_OK;
     library_lock();
     call->function = function;
     call->run = false;
@@ -207,13 +207,14 @@ ULONG call_begin(Call *call, const char *function, HANDLE handle, Kind kind, con
     }
     faults_load(call);
     call->run = !faults_act(call, false, &code);
-    return code;
+    return (ULONG)code;
 }
 
 ULONG call_end(Call *call, ULONG code)
 {
+    unsigned long answer = code;
     if (call->run)
-        faults_act(call, true, &code);
+        faults_act(call, true, &answer);
     library_unlock();
-    return code;
+    return (ULONG)answer;
 }

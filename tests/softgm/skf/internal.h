@@ -2,48 +2,19 @@
 #ifndef SOFTSKF_INTERNAL_H
 #define SOFTSKF_INTERNAL_H
 
-#include <limits.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <sys/types.h>
 #include <time.h>
 
-#include <openssl/evp.h>
-
+#include "common.h"
 #include "skf.h"
 
-#define NAME_ROOM 129  /* the longest name any SKF header allows, and its NUL */
-#define VALUE_ROOM 512 /* one value of a settings file, one argument of a fault */
-#define FAULTS_MAX 16  /* faults that meet in one call */
-
-/* ---- store.c: files and settings ---- */
-
-/* Joins two parts of a path into PATH_MAX octets; false if they do not fit. */
-bool join(char *out, const char *folder, const char *name);
-bool exists(const char *folder, const char *name);
-/* True if a name from outside may name a file: not empty, at most `longest` octets, no '/', no leading '.'. */
-bool name_is_safe(const char *name, size_t longest);
-/* Reads a whole file into malloc'ed memory with a NUL behind it; NULL if it cannot. */
-BYTE *read_file(const char *folder, const char *name, size_t *size);
-/* Writes a whole file under another name and renames it. */
-bool write_file(const char *folder, const char *name, const void *data, size_t size);
-bool remove_file(const char *folder, const char *name);
-bool remove_tree(const char *path);
-/* Lists the names in a folder, sorted, without those that begin with a dot; free with names_free. */
-char **names_of(const char *folder, size_t *count);
-void names_free(char **names, size_t count);
-/* Settings files hold lines "key=value". */
-bool setting(const char *folder, const char *file, const char *key, char value[VALUE_ROOM]);
-unsigned long number(const char *folder, const char *file, const char *key, unsigned long otherwise);
-bool set_setting(const char *folder, const char *file, const char *key, const char *value);
-/* Locks a folder against other processes; returns a descriptor to close, or -1. */
-int lock_folder(const char *folder);
+#define NAME_ROOM 129 /* the longest name any SKF header allows, and its NUL */
 
 /* ---- handles.c: handles, the state of the device, the frame around each call ---- */
 
 typedef enum { NO_HANDLE, DEVICE, APPLICATION, CONTAINER, DIGEST } Kind;
 
-typedef struct Handle {
+struct Handle {
     struct Handle *next;
     struct Handle *parent; /* the application of a container, the device of an application or a digest */
     Kind kind;
@@ -59,29 +30,7 @@ typedef struct Handle {
         struct timespec changed;
     } cached[2]; /* container: encryption and signing key as last read */
     EVP_MD_CTX *digest;
-} Handle;
-
-typedef enum { FROM_ENVIRONMENT, FROM_ROOT, FROM_DEVICE } Source;
-
-typedef struct {
-    char name[24];
-    char argument[VALUE_ROOM];
-    bool late;
-    bool counted;
-    Source source;
-    int line;
-} Fault;
-
-/* One call of an exported function. */
-typedef struct {
-    const char *function;
-    bool run; /* the function itself is to act: its handles are good and no fault took its place */
-    char root[PATH_MAX];
-    char device_path[PATH_MAX]; /* empty if the call has no device */
-    Handle *handle, *device, *application, *container;
-    Fault faults[FAULTS_MAX];
-    int fault_count;
-} Call;
+};
 
 /* Begins a call: takes the library's lock, checks the handle and its kind, sees that the device is there, lets faults
  * act. `name` is that of the device for calls that have no handle, or NULL. */
@@ -115,15 +64,6 @@ void state_set(const Handle *handle, unsigned bit);
 void state_clear(const Handle *handle, unsigned bits);
 /* SAR_OK if the rights (RIGHT_...) of a file are met by the logins of its application. */
 ULONG right_met(const Handle *application, ULONG right);
-
-/* ---- faults.c ---- */
-
-void faults_load(Call *call);
-/* The argument of a fault set for this call ("" if it has none), or NULL; counts it down if it has `times`. */
-const char *fault(Call *call, const char *name);
-/* Lets the faults of every function act (delay, hang, crash, unplug, return, no_output). True: they took over, and
- * the call ends with *code. */
-bool faults_act(Call *call, bool late, ULONG *code);
 
 /* ---- output.c: results of which the caller asks the size first ---- */
 

@@ -4,55 +4,14 @@
 
 #include "internal.h"
 
-static ULONG put(Call *call, const void *data, size_t size, BYTE *out, ULONG *room)
-{
-    const char *argument;
-    size_t fits = *room < size ? *room : size;
-    if ((argument = fault(call, "length")) != NULL) {
-        if (out != NULL && size > 0)
-            memcpy(out, data, fits);
-        *room = (ULONG)strtoul(argument, NULL, 0);
-        return SAR_OK;
-    }
-    if (out == NULL) {
-        *room = (ULONG)size;
-        return SAR_OK;
-    }
-    if ((argument = fault(call, "oversize")) != NULL) {
-        if (size > 0)
-            memcpy(out, data, fits);
-        *room += *argument == '\0' ? 16 : (ULONG)strtoul(argument, NULL, 0);
-        return SAR_OK;
-    }
-    if ((argument = fault(call, "overrun")) != NULL) {
-        size_t more = *argument == '\0' ? 1 : strtoul(argument, NULL, 0);
-        if (size > 0)
-            memcpy(out, data, fits);
-        memset(out + *room, 0xEE, more);
-        *room += (ULONG)more;
-        return SAR_OK;
-    }
-    if (*room < size) {
-        *room = (ULONG)size;
-        return SAR_BUFFER_TOO_SMALL;
-    }
-    if (size > 0)
-        memcpy(out, data, size);
-    *room = (ULONG)size;
-    return SAR_OK;
-}
-
 ULONG give(Call *call, const void *data, size_t size, void *out, ULONG *room)
 {
-    const char *file;
     if (room == NULL)
         return SAR_INVALIDPARAMERR;
-    if ((file = fault(call, "substitute")) == NULL)
-        return put(call, data, size, out, room);
-    BYTE *other = read_file(call->device_path, file, &size);
-    ULONG code = other == NULL ? SAR_FILEERR : put(call, other, size, out, room);
-    free(other);
-    return code;
+    size_t octets = *room;
+    Given given = give_items(call, data, size, 1, out, &octets);
+    *room = (ULONG)octets;
+    return given == GIVEN ? SAR_OK : given == TOO_SMALL ? SAR_BUFFER_TOO_SMALL : SAR_FILEERR;
 }
 
 ULONG give_names(Call *call, char **names, size_t count, void *out, ULONG *room)

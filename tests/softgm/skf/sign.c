@@ -2,120 +2,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/core_names.h>
 #include <openssl/ec.h>
-#include <openssl/obj_mac.h>
 #include <openssl/rsa.h>
 
 #include "internal.h"
 
-#define E_OCTETS 32
-#define SIGNATURE_ROOM 80  /* DER of two 256-bit numbers, and some */
-#define SHORT_TRIES 100000 /* one signature in 256 has a short r */
-
-/* Signs a digest as it is: e for SM2, and for an EC key ECDSA. Returns the octets of DER, or 0. */
-static size_t sign_der(EVP_PKEY *key, const BYTE digest[E_OCTETS], BYTE der[SIGNATURE_ROOM])
+/* Right-aligns both numbers in a record. */
+static void to_blob(const Sm2Signature *signature, ECCSIGNATUREBLOB *blob)
 {
-    size_t size = SIGNATURE_ROOM;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-    bool done = EVP_PKEY_sign_init(context) == 1 && EVP_PKEY_sign(context, der, &size, digest, E_OCTETS) == 1;
-    EVP_PKEY_CTX_free(context);
-    return done ? size : 0;
+    memset(blob, 0, sizeof *blob);
+    memcpy(blob->r + sizeof blob->r - sizeof signature->r, signature->r, sizeof signature->r);
+    memcpy(blob->s + sizeof blob->s - sizeof signature->s, signature->s, sizeof signature->s);
 }
 
-/* Signs into a record, each number right-aligned. */
-static bool sign_blob(EVP_PKEY *key, const BYTE digest[E_OCTETS], ECCSIGNATUREBLOB *blob)
+/* Moves a number from the end of its field to the start. */
+static void to_left(BYTE field[64])
 {
-    BYTE der[SIGNATURE_ROOM];
-    const BYTE *at = der;
-    ECDSA_SIG *pair = d2i_ECDSA_SIG(NULL, &at, (long)sign_der(key, digest, der));
-    bool done = pair != NULL && BN_bn2binpad(ECDSA_SIG_get0_r(pair), blob->r, sizeof blob->r) > 0 &&
-                BN_bn2binpad(ECDSA_SIG_get0_s(pair), blob->s, sizeof blob->s) > 0;
-    ECDSA_SIG_free(pair);
-    return done;
+    memmove(field, field + 64 - E_OCTETS, E_OCTETS);
+    memset(field + E_OCTETS, 0, 64 - E_OCTETS);
 }
 
-/* Signs ECDSA with an SM2 key: r = x(kG), s = (e + rd) / k. libcrypto itself refuses the curve for ECDSA. */
-static bool sign_ecdsa(const EVP_PKEY *key, const BYTE digest[E_OCTETS], ECCSIGNATUREBLOB *blob)
-{
-    BN_CTX *context = BN_CTX_new();
-    BIGNUM *d = NULL, *k = BN_new(), *r = BN_new(), *s = BN_new(), *e = BN_bin2bn(digest, E_OCTETS, NULL);
-    EC_GROUP *group = EC_GROUP_new_by_curve_name(NID_sm2);
-    EC_POINT *point = EC_POINT_new(group);
-    const BIGNUM *n = EC_GROUP_get0_order(group);
-    bool done = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) == 1 && BN_priv_rand_range(k, n) == 1 &&
-                EC_POINT_mul(group, point, k, NULL, NULL, context) == 1 &&
-                EC_POINT_get_affine_coordinates(group, point, r, NULL, context) == 1 && BN_nnmod(r, r, n, context) &&
-                BN_mod_mul(s, r, d, n, context) == 1 && BN_mod_add(s, s, e, n, context) == 1 &&
-                BN_mod_inverse(k, k, n, context) != NULL && BN_mod_mul(s, s, k, n, context) == 1 &&
-                BN_bn2binpad(r, blob->r, sizeof blob->r) > 0 && BN_bn2binpad(s, blob->s, sizeof blob->s) > 0;
-    EC_POINT_free(point);
-    EC_GROUP_free(group);
-    BN_clear_free(d);
-    BN_clear_free(k);
-    BN_free(r);
-    BN_free(s);
-    BN_free(e);
-    BN_CTX_free(context);
-    return done;
-}
-
-static bool sign_with_new_key(const BYTE digest[E_OCTETS], ECCSIGNATUREBLOB *blob)
-{
-    EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "SM2");
-    bool done = key != NULL && sign_blob(key, digest, blob);
-    EVP_PKEY_free(key);
-    return done;
-}
-
-/* The ways in which a signature can be wrong or unusual; the table in ../README.md explains each. */
+/* The ways in which a signature can be wrong or unusual; the table in ../README.md explains each. Those of the record
+ * are made here, those of the numbers in ../common/sm2.c. */
 static bool sign_as(const char *kind, EVP_PKEY *key, const BYTE digest[E_OCTETS], ECCSIGNATUREBLOB *blob)
 {
-    BYTE other[E_OCTETS];
-    bool short_one = strncmp(kind, "short_", 6) == 0, shifted = strncmp(kind, "shifted_", 8) == 0;
-    memcpy(other, digest, sizeof other);
-    memset(blob, 0, sizeof *blob);
-    if (strcmp(kind, "zero") == 0)
-        return true;
-    if (strcmp(kind, "ones") == 0) {
-        memset(blob->r + sizeof blob->r - E_OCTETS, 0xFF, E_OCTETS);
-        memset(blob->s + sizeof blob->s - E_OCTETS, 0xFF, E_OCTETS);
-        return true;
-    }
-    if (strcmp(kind, "flip") == 0) {
-        other[E_OCTETS - 1] ^= 1;
-        return sign_blob(key, other, blob);
-    }
-    if (strcmp(kind, "hash") == 0)
-        return EVP_Q_digest(NULL, "SM3", NULL, digest, E_OCTETS, other, NULL) == 1 && sign_blob(key, other, blob);
-    if (strcmp(kind, "other_key") == 0)
-        return sign_with_new_key(digest, blob);
-    if (strcmp(kind, "ecdsa") == 0)
-        return sign_ecdsa(key, digest, blob);
-    if (strcmp(kind, "der") == 0)
-        return sign_der(key, digest, (BYTE *)blob) > 0;
-    if (short_one || shifted) {
-        BYTE *number = kind[strlen(kind) - 1] == 'r' ? blob->r : blob->s;
-        BYTE *first = number + sizeof blob->r - E_OCTETS;
-        for (int tries = 0; tries == 0 || (*first != 0 && tries < SHORT_TRIES); tries++)
-            if (!sign_blob(key, digest, blob))
-                return false;
-        if (shifted) {
-            memmove(first, first + 1, E_OCTETS - 1);
-            first[E_OCTETS - 1] = 0;
-        }
-        return true;
-    }
-    if (!sign_blob(key, digest, blob))
+    Sm2Signature signature;
+    bool shifted = strncmp(kind, "shifted_", 8) == 0, der = strcmp(kind, "der") == 0, left = strcmp(kind, "left") == 0;
+    const char *numbers = shifted ? kind[8] == 'r' ? "short_r" : "short_s" : der || left ? "" : kind;
+    if (!sm2_sign_as(numbers, key, digest, &signature))
         return false;
-    if (strcmp(kind, "left") == 0) {
-        memmove(blob->r, blob->r + sizeof blob->r - E_OCTETS, E_OCTETS);
-        memset(blob->r + E_OCTETS, 0, sizeof blob->r - E_OCTETS);
-        memmove(blob->s, blob->s + sizeof blob->s - E_OCTETS, E_OCTETS);
-        memset(blob->s + E_OCTETS, 0, sizeof blob->s - E_OCTETS);
-        return true;
+    to_blob(&signature, blob);
+    if (shifted) {
+        BYTE *first = (kind[8] == 'r' ? blob->r : blob->s) + sizeof blob->r - E_OCTETS;
+        memmove(first, first + 1, E_OCTETS - 1);
+        first[E_OCTETS - 1] = 0;
     }
-    return *kind == '\0'; /* else no such kind */
+    if (left) {
+        to_left(blob->r);
+        to_left(blob->s);
+    }
+    if (der) {
+        memset(blob, 0, sizeof *blob);
+        return sm2_der(&signature, (BYTE *)blob) > 0;
+    }
+    return true;
 }
 
 static ULONG ecc_sign(Call *call, const BYTE *digest, ULONG size, ECCSIGNATUREBLOB *out)

@@ -1,7 +1,7 @@
 /* Faults that a tester asks for. The table in ../README.md names each with its effect. TEST ONLY.
  *
  * A fault is one line "NAME FUNCTION [ARGUMENT] [times=N] [late]", FUNCTION may be "*". They are read before each call
- * from the environment variable SOFTSKF_FAULTS (lines separated by ';' there), from the file "faults" beside the
+ * from the environment variable of the library (FAULTS_VARIABLE; lines separated by ';' there), from the file "faults" beside the
  * devices, and from the file "faults" of the device.
  */
 #define _GNU_SOURCE
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "common.h"
 
 #define FAULTS_FILE "faults"
 
@@ -49,7 +49,7 @@ static void load(Call *call, char *text, Source source, const char *separators)
 void faults_load(Call *call)
 {
     const char *folders[] = {call->root, call->device_path};
-    const char *set = getenv("SOFTSKF_FAULTS");
+    const char *set = getenv(FAULTS_VARIABLE);
     char *text = set == NULL ? NULL : strdup(set);
     load(call, text, FROM_ENVIRONMENT, ";\n");
     free(text);
@@ -110,6 +110,14 @@ const char *fault(Call *call, const char *name)
     return NULL;
 }
 
+bool fault_waits(const Call *call, const char *name)
+{
+    for (int i = 0; i < call->fault_count; i++)
+        if (strcmp(call->faults[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 static void wait_seconds(const char *argument)
 {
     double seconds = strtod(argument, NULL);
@@ -128,7 +136,7 @@ static void crash(const char *how)
     *nowhere = 0;
 }
 
-bool faults_act(Call *call, bool late, ULONG *code)
+bool faults_act(Call *call, bool late, unsigned long *code)
 {
     for (int i = 0; i < call->fault_count; i++) {
         Fault *found = &call->faults[i];
@@ -152,13 +160,13 @@ bool faults_act(Call *call, bool late, ULONG *code)
             wait_seconds(found->argument);
             if (*call->device_path != '\0')
                 write_file(call->device_path, "removed", "", 0);
-            *code = SAR_DEVICE_REMOVED;
+            *code = CODE_REMOVED;
             return true;
         case 4:
-            *code = (ULONG)strtoul(found->argument, NULL, 0);
+            *code = strtoul(found->argument, NULL, 0);
             return true;
         default:
-            *code = SAR_OK;
+            *code = CODE_OK;
             return true;
         }
     }
