@@ -70,6 +70,8 @@ def _agent(agent: Agent) -> None:
     for module in status["modules"]:
         fault = f": {clean(module['fault'])}" if module.get("fault") else ""
         click.echo(f"worker        {clean(module.get('path') or 'refused')}: {module['state']}{fault}")
+        if fault and module.get("path"):
+            click.echo(f"              → sealagent driver probe {clean(module['path'])}")
     for token in tokens["tokens"]:
         soft = " (software: test only)" if token["software"] else ""
         click.echo(f"token         {clean(token['label'])} {clean(token['serial'])}{soft}")

@@ -47,6 +47,7 @@ def command() -> None:
 @click.option("--pin-fd", type=click.IntRange(0), metavar="N", help="The same, with the PIN from a file descriptor.")
 @click.option("--token", default="", metavar="NAME", help="Which token to sign on: label, serial or application.")
 @click.option("--profile", default="", metavar="NAME", help="[[sm2]] entry of the vendor table.  [default: by module]")
+@click.option("--only", multiple=True, metavar="SECTION", help="Run this section alone; may be given several times.")
 @click.option("--serials", is_flag=True, help="Show serial numbers, labels and names. Reports get published: think.")
 @click.option(
     "--call-seconds",
@@ -65,6 +66,7 @@ def probe_library(
     pin_fd: int | None,
     token: str,
     profile: str,
+    only: tuple[str, ...],
     serials: bool,
     call_seconds: float,
     as_json: bool,
@@ -81,11 +83,15 @@ def probe_library(
     """
     from sealdrivers.discovery import AllowList
     from sealdrivers.errors import DriverError
+    from sealdrivers.probe.child import SECTIONS
     from sealdrivers.probe.process import Limits
     from sealdrivers.probe.run import ProbeOptions, probe
 
     if sum((ask, pin_file is not None, pin_fd is not None)) > 1:
         raise click.UsageError("--pin, --pin-file and --pin-fd exclude each other")
+    known = {name for sections in SECTIONS.values() for name in sections}
+    if unknown := [name for name in only if name not in known]:
+        raise click.BadParameter(f"there is no section {unknown[0]!r} (there are: {', '.join(sorted(known))})")
     tables = tuple(file.with_name("vendors.toml") for file in config_files())
     prompter = _prompter(ask, pin_file, pin_fd)
     try:
@@ -95,6 +101,7 @@ def probe_library(
             driver=driver or "",
             profile=profile,
             token=token,
+            only=frozenset(only),
             serials=serials,
             vendor_files=tables,
             limits=Limits(call=call_seconds),

@@ -567,11 +567,11 @@ KINDS |= {
         *_NOT_USED,
     ),
     "skf_file_size": Kind(
-        QUIRK,
-        "A file holds less than SKF_GetFileInfo says",
+        FAULT,
+        "A file cannot be read as long as SKF_GetFileInfo says",
         "文件长度与 SKF_GetFileInfo 不符",
         _SKF + "7.4 (SKF_GetFileInfo)",
-        "the file is left out of listings",
-        "列表中略去该文件",
+        "the contents of the token are refused as device_failure",
+        "以 device_failure 拒绝读取该密码钥匙的内容",
     ),
 }

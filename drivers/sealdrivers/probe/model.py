@@ -193,7 +193,7 @@ class Report:
         }
 
 
-OPTIONAL_SECTIONS = frozenset(("sessions", "threads", "events", "errors", "files"))
+OPTIONAL_SECTIONS = frozenset(("sessions", "threads", "events", "errors"))
 """Sections that try what SealAgent does not depend on: no fault in them makes a library unusable."""
 
 

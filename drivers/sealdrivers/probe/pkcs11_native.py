@@ -206,7 +206,7 @@ class Native:
                     return found
                 if len(found) > MAX_OBJECTS:
                     self.section.finding("p11_search_limit", "C_FindObjects", f"more than {MAX_OBJECTS} objects")
-                    return found
+                    raise DeviceFailure("C_FindObjects: the search does not end")
         finally:
             self.status("C_FindObjectsFinal", session)
 

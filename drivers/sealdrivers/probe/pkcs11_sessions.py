@@ -22,6 +22,9 @@ __all__ = ["events", "sessions", "threads"]
 MOST_SESSIONS = 64
 """Sessions that are opened at once."""
 
+AT_ONCE = 1.0
+"""Seconds after which a call that waits for an event counts as waiting."""
+
 ROUNDS = 20
 """Searches in each thread."""
 
@@ -141,7 +144,7 @@ def _waiting(section: Section, native: Native) -> None:
     waiting = section.in_thread(
         lambda: native.status("C_WaitForSlotEvent", 0, byref(slot), None, waits=True), wait=False
     )
-    if waiting.finished(patience / 5):
+    if waiting.finished(min(patience, AT_ONCE)):
         name = value_name(waiting.result) if waiting.error is None else "an error"
         section.fact("waiting", name)
         if waiting.result == CKR["CKR_FUNCTION_NOT_SUPPORTED"]:
@@ -150,7 +153,9 @@ def _waiting(section: Section, native: Native) -> None:
             section.finding("wait_at_once", "C_WaitForSlotEvent", name)
         return
     section.fact("waiting", "waits")
-    beside = section.in_thread(lambda: native.numbers("C_GetSlotList", 1))
+    # Whether it comes back is judged here, so no limit of the section's process applies.
+    count = c_ulong()
+    beside = section.in_thread(lambda: native.status("C_GetSlotList", 1, None, byref(count), waits=True))
     if not beside.finished(0):
         section.finding("wait_blocks_others", "C_WaitForSlotEvent", "C_GetSlotList did not return")
         native.keep = True

@@ -26,6 +26,9 @@ TOOL = "sealagent driver probe"
 MIN_SERIAL = 4
 """Characters of a serial number that is looked for in other texts; a shorter one could be part of anything."""
 
+NEEDED = frozenset(("tokens", "devices"))
+"""Sections that find the token to sign on."""
+
 REDACTED = "(serial)"
 
 AskPin = Callable[[TokenChoice], bytearray]
@@ -42,6 +45,8 @@ class ProbeOptions:
     """Name of an ``[[sm2]]`` entry; empty: the one that matches."""
     token: str = ""
     """Label, serial number or application of the token to sign on; empty: the only one."""
+    only: frozenset[str] = frozenset()
+    """Names of the sections to run; empty: all. What the others depend on is run all the same."""
     serials: bool = False
     """Show serial numbers, labels and names."""
     vendor_files: tuple[Path, ...] = ()
@@ -111,12 +116,17 @@ class _Probe:
             self._request = replace(self._request, driver=driver)
             public = [name for name in SECTIONS[driver] if name not in NEED_PIN]
             for name in public:
+                if not self._wanted(name):
+                    self._skip([name], "not asked for")
+                    continue
                 self._run(name)
                 if name == "abi" and self._sections[-1].outcome is Outcome.DONE and self._cannot_go_on():
                     self._skip(SECTIONS[driver], "the library cannot be used")
                     break
             else:
-                self._sign([name for name in SECTIONS[driver] if name in NEED_PIN])
+                signing = [name for name in SECTIONS[driver] if name in NEED_PIN]
+                self._skip([name for name in signing if not self._wanted(name)], "not asked for")
+                self._sign([name for name in signing if self._wanted(name)])
         if not self._options.serials:
             for section in self._sections:
                 section.facts = self._redacted(section.facts)
@@ -131,6 +141,10 @@ class _Probe:
             serials=self._options.serials,
             sections=tuple(self._sections),
         )
+
+    def _wanted(self, name: str) -> bool:
+        only = self._options.only
+        return not only or name in only or (name in NEEDED and self._ask_pin is not None) or name == "abi"
 
     def _load(self) -> str:
         """Load the library once, to see what it exports; return the driver to go on with, or nothing."""
@@ -175,6 +189,8 @@ class _Probe:
     # Signatures
 
     def _sign(self, names: list[str]) -> None:
+        if not names:
+            return
         if self._ask_pin is None:
             self._skip(names, "no PIN was given")
             return

@@ -18,6 +18,9 @@ from sealdrivers.skf.pins import Tries, tries
 
 __all__ = ["errors", "events", "threads"]
 
+AT_ONCE = 1.0
+"""Seconds after which a call that waits for an event counts as waiting."""
+
 ROUNDS = 20
 _NAME_ROOM = 4096
 
@@ -119,7 +122,7 @@ def events(section: Section) -> None:
     patience = section.request.patience
     name, room, event = ctypes.create_string_buffer(_NAME_ROOM + 64), Number(_NAME_ROOM), Number()
     waiting = section.in_thread(lambda: native.status("SKF_WaitForDevEvent", name, room, event, waits=True), wait=False)
-    if waiting.finished(patience / 5):
+    if waiting.finished(min(patience, AT_ONCE)):
         said = value_name(waiting.result) if waiting.error is None else "an error"
         section.fact("waiting", said)
         if waiting.result == SAR["SAR_NOTSUPPORTYETERR"]:
@@ -128,12 +131,13 @@ def events(section: Section) -> None:
             section.finding("wait_at_once", "SKF_WaitForDevEvent", f"{said}, event {event.known}")
         return
     section.fact("waiting", "waits")
-    beside = section.in_thread(lambda: native.names("SKF_EnumDev", PRESENT))
+    # Whether these come back is judged here, so no limit of the section's process applies.
+    beside = section.in_thread(lambda: native.status("SKF_EnumDev", PRESENT, None, Number(0), waits=True))
     blocks = not beside.finished(0)
     if blocks:
         section.finding("wait_blocks_others", "SKF_WaitForDevEvent", "SKF_EnumDev did not return")
     begun = time.monotonic()
-    cancel = section.in_thread(lambda: native.status("SKF_CancelWaitForDevEvent"))
+    cancel = section.in_thread(lambda: native.status("SKF_CancelWaitForDevEvent", waits=True))
     if cancel.finished(0) and waiting.finished(patience):
         section.fact("cancelled_after_ms", round((time.monotonic() - begun) * 1000, 1))
         section.fact("cancelled_with", value_name(waiting.result))

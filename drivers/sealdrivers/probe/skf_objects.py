@@ -130,10 +130,11 @@ def _file(section: Section, native: Native, application: Application, token: Tok
     size, rights = records.file_attribute(record)
     read = "not for anybody"
     if rights == abi.ANYONE and 0 < size <= MOST_OCTETS:
-        data = application.read_file(name, MOST_OCTETS, logged_in=False)
-        read = "read" if data is not None else "cannot be read"
-        if data is None:
-            said = f"application {token.number}, file {number}: {size} octets are told"
+        try:
+            read = "cannot be read" if application.read_file(name, MOST_OCTETS, logged_in=False) is None else "read"
+        except DeviceFailure as error:
+            read = "less than told"
+            said = f"application {token.number}, file {number}, {size} octets are told: {error.message}"
             section.finding("skf_file_size", "SKF_ReadFile", said)
     section.row(
         "files",
