@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from sealdrivers.errors import TokenNotFound
 from sealdrivers.probe.child import SECTIONS
 from sealdrivers.probe.model import Outcome, Report
 from sealdrivers.probe.process import TokenChoice
+from sealdrivers.skf import abi
 from softgm import SoftSkf, SoftSkfToken
 
 MakeToken = Callable[..., SoftSkfToken]
@@ -330,3 +333,78 @@ def test_which_token_is_meant(device: SoftSkfToken, softskf_new_token: MakeToken
 
 def test_a_factory_pin_is_noted(softskf_new_token: MakeToken) -> None:
     assert "factory_pin" in codes(public(softskf_new_token(factory_pin=True), only=frozenset(["devices"])), "note")
+
+
+# Libraries that are made for one test
+
+
+def compiled(folder: Path, source: str) -> Path:
+    (folder / "library.c").write_text(source)
+    command = ["cc", "-shared", "-fPIC", "-o", folder / "library.so", folder / "library.c"]
+    subprocess.run(command, check=True, timeout=60)
+    return folder / "library.so"
+
+
+def functions(names: Iterable[str]) -> str:
+    return "".join(f"unsigned {name}(void) {{ return 0x0A000003; }}\n" for name in names)
+
+
+def test_required_functions_that_are_missing(tmp_path: Path) -> None:
+    report = run(compiled(tmp_path, functions(name for name in abi.REQUIRED if name != "SKF_VerifyPIN")))
+    (finding,) = findings(report, "skf_required_missing")
+    assert finding.detail == "SKF_VerifyPIN"
+    assert report.blocking == ("skf_required_missing",)
+    assert section(report, "devices").reason == "the library cannot be used"
+
+
+def test_decorated_names_and_missing_ones(tmp_path: Path) -> None:
+    report = run(compiled(tmp_path, functions(f"_{name}" for name in abi.REQUIRED)), only=frozenset(["abi"]))
+    assert findings(report, "skf_decorated")[0].detail.startswith(f"{len(abi.REQUIRED)}, such as _SKF_")
+    assert "SKF_GetPINInfo" in findings(report, "skf_optional_missing")[0].detail
+    assert "not_offered" in codes(report, "fault"), "SKF_EnumDev answers SAR_NOTSUPPORTYETERR"
+
+
+FUNCTION_LIST = """
+#include <stdio.h>
+#include <string.h>
+typedef unsigned long U;
+static U ok(void *p) { printf("a trace\\n"); fflush(stdout); return 0; }
+static struct { unsigned char version[2]; void *functions[68]; } list = {{2, 40}, {ok, ok, ok}};
+U C_GetFunctionList(void **out) { *out = &list; return 0; }
+unsigned SKF_EnumDev(void) { return 0; }
+"""
+
+
+def test_a_function_list_with_null_entries(tmp_path: Path) -> None:
+    report = run(compiled(tmp_path, FUNCTION_LIST))
+    assert "two_interfaces" in codes(report, "note")
+    (finding,) = findings(report, "p11_null_required")
+    assert "C_SignInit" in finding.detail
+    assert report.library.driver == "pkcs11"
+    assert section(report, "abi").facts["null_entries"][0] == "C_GetFunctionList"
+
+
+def test_what_a_library_prints_is_counted_and_not_shown(tmp_path: Path) -> None:
+    loud = 'static void __attribute__((constructor)) said(void) { puts("a secret"); fflush(stdout); }\n'
+    report = run(compiled(tmp_path, "#include <stdio.h>\n" + loud + functions(abi.REQUIRED)), only=frozenset(["abi"]))
+    assert "9 octets" in findings(report, "prints")[0].detail
+    assert "a secret" not in json.dumps(report.to_json())
+
+
+def test_a_library_that_writes_into_the_channel_or_floods(tmp_path: Path) -> None:
+    source = """
+#include <unistd.h>
+static void __attribute__((constructor)) said(void) {
+    for (int fd = 3; fd < 64; fd++) { char rubbish[64] = {0x7f, 0x7f, 0x7f, 0x7f}; write(fd, rubbish, 64); }
+}
+"""
+    report = run(compiled(tmp_path, source + functions(abi.REQUIRED)))
+    assert report.blocking == ("channel_damaged",)
+
+
+def test_a_hang_while_loading(tmp_path: Path) -> None:
+    source = "#include <unistd.h>\nstatic void __attribute__((constructor)) wait(void) { for (;;) pause(); }\n"
+    report = run(compiled(tmp_path, source.replace("wait(", "stay(") + functions(abi.REQUIRED)), call=1)
+    (finding,) = findings(report, "hung")
+    assert finding.detail == "did not return from dlopen within 1 s"
+    assert [part.name for part in report.sections] == ["load"]

@@ -46,6 +46,9 @@ MAX_ROWS = 2000
 MAX_RUNS = 12
 """Processes for one section: a step that crashes or hangs costs one, and the next goes on after it."""
 
+KILL_SECONDS = 10.0
+"""Seconds a killed process has to be gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -140,13 +143,27 @@ class _Run:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # and what the library may have started
-                status = process.wait()
+                try:
+                    status = process.wait(KILL_SECONDS)
+                except subprocess.TimeoutExpired:  # stuck in a device driver; the system ends it when it can
+                    status = 0
+                self._drain(reading)
         if outcome is None:
             outcome = self._died(status)
         if self._printed:
             self._add("prints", "", f"{self._printed} octets to its standard output or error")
         self._report.seconds += time.monotonic() - begun
         return outcome
+
+    def _drain(self, output: int) -> None:
+        """Count what the library printed last. Something it has started may hold the pipe open."""
+        os.set_blocking(output, False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(MAX_MESSAGES):
+                octets = len(os.read(output, 65536))
+                self._printed += octets
+                if not octets:
+                    break
 
     # Following it
 
