@@ -102,6 +102,8 @@ def _agent(agent: Agent) -> None:
         fault = f": {clean(module['fault'])}" if module.get("fault") else ""
         served = f", served by {clean(module['worker'])}" if module.get("worker") else ""
         click.echo(f"worker        {clean(module.get('path') or 'refused')}: {module['state']}{served}{fault}")
+        if fault and module.get("path"):
+            click.echo(f"              → sealagent driver probe {clean(module['path'])}")
     _usb_keys(agent.devices())
     for token in tokens["tokens"]:
         soft = " (software: test only)" if token["software"] else ""

@@ -18,6 +18,7 @@ NOUNS = {
     "daemon": "run the agent",
     "doctor": "look at what there is, and say what is missing",
     "document": "seal and verify documents",
+    "driver": "probe a driver library and report what it does",
     "key": "keys on tokens",
     "record": "the record of every signature and refusal",
     "seal": "seals, and whether they can be used now",

@@ -16,10 +16,12 @@ __all__ = [
     "chinese",
     "clean",
     "json_option",
+    "json_text",
     "print_json",
     "report_error",
     "say",
     "table",
+    "table_lines",
     "usable",
     "usb_key",
     "verdict_mark",
@@ -44,9 +46,14 @@ def say(english: str, chinese_text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output, readable, and with what a terminal would obey escaped."""
+    """Print a value as JSON on standard output."""
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON, readable, and with what a terminal would obey escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n")))
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
 
 
 def _escaped(line: str) -> str:
@@ -66,12 +73,17 @@ def _width(text: str) -> int:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print aligned columns; Chinese characters count as two."""
+    for line in table_lines(header, rows):
+        click.echo(line)
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return aligned columns, the header first."""
     lines = [[clean(cell) for cell in row] for row in rows]
     lines.insert(0, list(header))
     widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        padded = [cell + " " * (widths[column] - _width(cell)) for column, cell in enumerate(line)]
-        click.echo("  ".join(padded).rstrip())
+    padded = [[cell + " " * (widths[column] - _width(cell)) for column, cell in enumerate(line)] for line in lines]
+    return ["  ".join(line).rstrip() for line in padded]
 
 
 def verdict_mark(verdict: str) -> str:

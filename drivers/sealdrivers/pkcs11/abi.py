@@ -1,4 +1,4 @@
-"""The part of the PKCS#11 C interface that is called beside python-pkcs11: declarations only.
+"""The part of the PKCS#11 C interface that is called beside python-pkcs11, and by the probe: declarations only.
 
 Names and layouts are those of PKCS#11 2.40 (OASIS, pkcs11t.h, pkcs11f.h). ``CK_ULONG`` is C ``unsigned long``; records
 are naturally aligned, and packed to one octet on Windows (clause 2.1 of the base specification).
@@ -15,6 +15,8 @@ __all__ = [
     "CKF_LOGIN_REQUIRED",
     "CKF_OS_LOCKING_OK",
     "CKF_PROTECTED_AUTHENTICATION_PATH",
+    "CKF_RW_SESSION",
+    "CKF_SERIAL_SESSION",
     "CKF_SIGN",
     "CKF_SO_PIN_COUNT_LOW",
     "CKF_SO_PIN_FINAL_TRY",
@@ -32,18 +34,25 @@ __all__ = [
     "CK_ATTRIBUTE",
     "CK_C_INITIALIZE_ARGS",
     "CK_FUNCTION_LIST",
+    "CK_INFO",
     "CK_MECHANISM",
     "CK_MECHANISM_INFO",
     "CK_RSA_PKCS_PSS_PARAMS",
     "CK_SESSION_INFO",
+    "CK_SLOT_INFO",
     "CK_TOKEN_INFO",
     "CK_UNAVAILABLE_INFORMATION",
     "USER_STATES",
 ]
 
 CKF_OS_LOCKING_OK = 0x2
+
 CKF_DONT_BLOCK = 0x1
-"""Of C_WaitForSlotEvent: answer at once."""
+"""Flag of C_WaitForSlotEvent: answer at once."""
+
+CKF_RW_SESSION = 0x2
+CKF_SERIAL_SESSION = 0x4
+"""Flags of C_OpenSession."""
 
 # CK_TOKEN_INFO.flags
 CKF_WRITE_PROTECTED = 0x2
@@ -79,6 +88,26 @@ class _Record(ctypes.Structure):
 
 class CK_VERSION(_Record):
     _fields_ = [("major", c_ubyte), ("minor", c_ubyte)]
+
+
+class CK_INFO(_Record):
+    _fields_ = [
+        ("cryptokiVersion", CK_VERSION),
+        ("manufacturerID", c_ubyte * 32),
+        ("flags", c_ulong),
+        ("libraryDescription", c_ubyte * 32),
+        ("libraryVersion", CK_VERSION),
+    ]
+
+
+class CK_SLOT_INFO(_Record):
+    _fields_ = [
+        ("slotDescription", c_ubyte * 64),
+        ("manufacturerID", c_ubyte * 32),
+        ("flags", c_ulong),
+        ("hardwareVersion", CK_VERSION),
+        ("firmwareVersion", CK_VERSION),
+    ]
 
 
 class CK_TOKEN_INFO(_Record):
@@ -143,12 +172,15 @@ _CALLED: dict[int, tuple[str, type]] = {
     # position in the function list, name, prototype
     0: ("C_Initialize", _function(POINTER(CK_C_INITIALIZE_ARGS))),
     1: ("C_Finalize", _function(c_void_p)),
+    2: ("C_GetInfo", _function(POINTER(CK_INFO))),
     4: ("C_GetSlotList", _function(c_ubyte, c_void_p, POINTER(c_ulong))),
+    5: ("C_GetSlotInfo", _function(c_ulong, POINTER(CK_SLOT_INFO))),
     6: ("C_GetTokenInfo", _function(c_ulong, POINTER(CK_TOKEN_INFO))),
     7: ("C_GetMechanismList", _function(c_ulong, c_void_p, POINTER(c_ulong))),
     8: ("C_GetMechanismInfo", _function(c_ulong, c_ulong, POINTER(CK_MECHANISM_INFO))),
     10: ("C_InitPIN", _function(c_ulong, c_void_p, c_ulong)),
     11: ("C_SetPIN", _function(c_ulong, c_void_p, c_ulong, c_void_p, c_ulong)),
+    12: ("C_OpenSession", _function(c_ulong, c_ulong, c_void_p, c_void_p, POINTER(c_ulong))),
     13: ("C_CloseSession", _function(c_ulong)),
     15: ("C_GetSessionInfo", _function(c_ulong, POINTER(CK_SESSION_INFO))),
     18: ("C_Login", _function(c_ulong, c_ulong, c_void_p, c_ulong)),

@@ -47,10 +47,13 @@ _B = c_int32
 
 PROTOTYPES: dict[str, tuple[Any, ...]] = {
     # Each returns ULONG. The pointers behind a buffer's are in/out lengths.
+    "SKF_WaitForDevEvent": (_P, _P, _P),
+    "SKF_CancelWaitForDevEvent": (),
     "SKF_EnumDev": (_B, _P, _P),
     "SKF_ConnectDev": (_P, _P),
     "SKF_DisConnectDev": (_P,),
     "SKF_GetDevInfo": (_P, _P),
+    "SKF_GetDevState": (_P, _P),
     "SKF_EnumApplication": (_P, _P, _P),
     "SKF_OpenApplication": (_P, _P, _P),
     "SKF_CloseApplication": (_P,),
