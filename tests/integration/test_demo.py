@@ -39,7 +39,7 @@ def test_the_demo_seals_verifies_and_finds_the_change(tmp_path: Path, vectors: P
     assert done.stdout.count(f"OpenSSL alone says the same ({accepted})") == 2
     assert ("soft SKF tokens" in done.stdout) is (driver != "pkcs11")
     assert done.stdout.count("✗ reference_digest: /Doc_0/Pages/Page_0/Content.xml") == 2
-    assert "checked without the agent: ok: 9 entries" in done.stdout
+    assert "checked without the agent: ok: 12 entries" in done.stdout
     made = {path.name for path in (tmp_path / "demo").iterdir()}
     assert {"notice-sealed.ofd", "helloworld-sealed.ofd", "seal.png", "notice-preview.png", "record.jsonl"} <= made
 

@@ -15,7 +15,7 @@ from sealagent.consent.prompter import PinRequest
 from sealagent.errors import SealAgentError
 from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import Mechanism, TokenInfo
-from sealdrivers.errors import AdminPinIncorrect, AdminPinLocked, PinIncorrect, PinLastTry
+from sealdrivers.errors import AdminPinIncorrect, AdminPinLocked, DriverError, PinIncorrect, PinLastTry
 from softhsm2_fixtures import SoftToken
 
 OCCASION = Occasion(CALLER)
@@ -158,7 +158,7 @@ def test_the_workers_themselves_refuse(token: SoftToken, workers: int) -> None:
             assert tokens.logged_in(uri)
             token.set_pin_flags(final_try=True)
             signed = tokens.sign(key, Mechanism.ECDSA_SHA256, bytes(32), _buffer(new), confirmed_last_try=True)
-            with pytest.raises(Exception, match="C_Login"):  # the key takes no PIN of its own; but it was sent
+            with pytest.raises(DriverError, match="C_Login"):  # the key takes no PIN of its own; but it was sent
                 await signed
 
     run(scene)

@@ -215,7 +215,7 @@ def test_a_fault_of_one_signature_leaves_the_token_unlocked_and_lockable(tmp_pat
             [uri] = [info.uri for info in await line.tokens.tokens()]
             sign = line.tokens.sign
 
-            async def broken(*_: Any) -> bytes:
+            async def broken(*_: Any, **__: Any) -> bytes:
                 raise DriverError("one bad day", native_code=2**63)
 
             line.tokens.sign = broken  # type: ignore[assignment, method-assign]
