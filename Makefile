@@ -16,7 +16,7 @@ help: ## what can be made
 setup: ## system packages, virtual environment, pinned requirements
 	@scripts/bootstrap.sh "$(VENV)"
 
-demo: setup ## make a token, a CA and a seal; seal, verify and tamper (DOC=path.ofd: yours; DRIVER=skf|pkcs11)
+demo: setup ## a token, a CA, a seal; seal, verify, tamper (DOC=path.ofd: yours; DRIVER=skf|pkcs11|pkcs11-sm2)
 	@PYTHONPATH=tests:scripts $(BIN)/python -m demo.main $${DOC:+"$$DOC"}
 
 test: lint ## everything CI checks: style, types, imports, then all tests

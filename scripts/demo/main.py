@@ -78,6 +78,7 @@ class Party:
         settings.write_text(
             f'socket = "{self._socket}"\nstate_dir = "{self.folder / "state"}"\n'
             f'[[modules]]\npath = "{self._module}"\ndriver = "{self._kind.driver}"\n'
+            f'sm2_profile = "{self._kind.sm2_profile}"\n'
             "[discovery]\np11_kit = false\nvendor_table = false\n"
             f'[pin]\nsource = "file"\nfile = "{self._pin_file}"\n'
             f'[trust]\npaths = ["{trust}"]\n'

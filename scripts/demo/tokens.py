@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sealagent.pki import oids
-from softgm.build import BuildError, build
+from softgm.build import PKCS11, BuildError, build
 from softgm.skf_token import SoftSkfToken
+from softgm.softsm2 import SoftSm2
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
 
 __all__ = ["KINDS", "TokenKind"]
@@ -36,6 +37,8 @@ class TokenKind:
     """Type of the authority's key (:data:`demo.testca.KEY_TYPES`)."""
     maker_algorithm: str
     """OID of what the maker's key signs with."""
+    sm2_profile: str = ""
+    """As in ``[[modules]]``: whose numbers for SM2 the module has."""
 
 
 def _softhsm() -> Path:
@@ -71,10 +74,37 @@ def _make_softskf(folder: Path, label: str, pin: str) -> dict[str, str]:
     return {"SOFTSKF_DIR": str(devices)}
 
 
+def _softsm2() -> Path:
+    _softhsm()  # which the module keeps its tokens in
+    try:
+        return build(PKCS11) / "libsoftgm-pkcs11.so"
+    except BuildError as error:
+        sys.exit(str(error))
+
+
+def _make_softsm2(folder: Path, label: str, pin: str) -> dict[str, str]:
+    tokens = folder / "tokens"
+    tokens.mkdir(mode=0o700)
+    module, util = find_module(), find_util()
+    assert module is not None
+    assert util is not None
+    kit = SoftSm2(build(PKCS11), (module, util), tokens)
+    try:
+        kit.profile = "sansec"
+        kit.new_token(label, user_pin=pin, so_pin=pin)
+    finally:
+        kit.close()
+    return {"SOFTGM_PKCS11_DIR": str(tokens), "SOFTGM_PKCS11_MODULE": str(module)}
+
+
 KINDS = {
     "pkcs11": TokenKind(
         "SoftHSM", "pkcs11", _softhsm, _make_softhsm, "rsa-2048", "ec-p256", "p-256", oids.ECDSA_SHA256
     ),
     "skf": TokenKind("soft SKF", "skf", _softskf, _make_softskf, "sm2", "sm2", "sm2", oids.SM2_WITH_SM3),
+    "pkcs11-sm2": TokenKind(
+        *("soft SM2 (PKCS#11)", "pkcs11", _softsm2, _make_softsm2, "sm2", "sm2", "sm2", oids.SM2_WITH_SM3),
+        sm2_profile="Sansec",
+    ),
 }
 """By the value of ``DRIVER`` in ``make demo``."""
