@@ -14,7 +14,7 @@ import pytest
 from host_parts import eventually, run, stop, workers
 from line_parts import CALLER, Holder, Line, opened_line
 from sealagent.consent.source import FdPinSource, FilePinSource
-from sealagent.daemon.suspend import SleepDetector, lock_after_sleep
+from sealagent.daemon.locking import SleepDetector, lock_in_time
 from sealagent.errors import SealAgentError
 from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import TokenInfo
@@ -254,7 +254,7 @@ def test_a_machine_that_slept_locks_every_token(tmp_path: Path, token: SoftToken
             await line.sign()
             uri = (await _info(line)).uri
             detector = SleepDetector(lambda: time.monotonic() + asleep, time.monotonic)
-            watching = asyncio.create_task(lock_after_sleep(line.unlocker, line.events.append, detector, 0.01))
+            watching = asyncio.create_task(lock_in_time(line.unlocker, line.events.append, detector, 0.01))
             await asyncio.sleep(0.1)
             assert line.unlocker.is_unlocked(uri)
             asleep = 3.0

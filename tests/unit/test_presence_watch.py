@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from sealagent.daemon import presence
 from sealagent.daemon.presence import Presence
 from sealagent.events import Event
-from sealdrivers.errors import DeviceFailure
 from sealdrivers.host.service import HostedTokens, Timeouts
 from sealdrivers.presence import UsbKey, UsbList, UsbMonitorUnavailable
 from sealdrivers.vendors import vendor_table
@@ -37,7 +35,6 @@ def watch(
     monkeypatch: pytest.MonkeyPatch,
     looks: list[UsbList | Exception],
     tokens: HostedTokens | None = None,
-    housekeeping: Callable[[], Any] | None = None,
 ) -> tuple[list[Event], Presence]:
     """Run the watch through a list of looks, without USB events; the last look repeats. Return what was published."""
     monkeypatch.setattr(presence, "UsbMonitor", _no_monitor)
@@ -56,14 +53,9 @@ def watch(
 
     monkeypatch.setattr(presence, "list_keys", list_keys)
 
-    async def nothing() -> None:
-        return None
-
     async def scene() -> Presence:
         service = tokens or HostedTokens([], Timeouts())
-        watcher = Presence(
-            service, TABLE, events.append, every=EVERY, changed=lambda: None, housekeeping=housekeeping or nothing
-        )
+        watcher = Presence(service, TABLE, events.append, every=EVERY, changed=lambda: None)
         await watcher.begin()
         task = asyncio.create_task(watcher.run())
         assert await asyncio.to_thread(over.wait, 30)
@@ -99,15 +91,3 @@ def test_a_quick_replug_is_one_pair(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fault_of_ours_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     events, _ = watch(monkeypatch, [NOTHING, RuntimeError("unforeseen"), there()])
     assert [event.name for event in events] == ["usb_inserted"]
-
-
-@pytest.mark.parametrize("error", [DeviceFailure("broken"), RuntimeError("unforeseen")])
-def test_housekeeping_that_fails_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    calls = []
-
-    async def fails() -> None:
-        calls.append(1)
-        raise error
-
-    watch(monkeypatch, [NOTHING], housekeeping=fails)
-    assert len(calls) > 1

@@ -186,7 +186,6 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         events.publish,
         every=settings.presence_seconds,
         changed=inventory.invalidate,
-        housekeeping=unlocker.lock_expired,
     )
     limits = Limits(package_octets=settings.limits.document_bytes)
     service: TokenService = tokens

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 
 from sealagent.daemon.builder import build
+from sealagent.daemon.locking import SleepDetector, lock_in_time
 from sealagent.daemon.settings import Settings
-from sealagent.daemon.suspend import SleepDetector, lock_after_sleep
 from sealagent.daemon.systemd import notify
 
 __all__ = ["run"]
@@ -54,7 +54,7 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
         await daemon.start()
         watching.append(asyncio.create_task(daemon.presence.run()))
         publish = daemon.services.events.publish
-        watching.append(asyncio.create_task(lock_after_sleep(daemon.unlocker, publish, SleepDetector())))
+        watching.append(asyncio.create_task(lock_in_time(daemon.unlocker, publish, SleepDetector())))
         notify("READY=1")
         log.info("listening at %s", settings.socket)
         ready()

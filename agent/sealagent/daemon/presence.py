@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -104,7 +104,6 @@ class Presence:
     :param table: the known keys; None: USB is not looked at.
     :param every: seconds between two regular looks.
     :param changed: called when tokens came or went.
-    :param housekeeping: awaited after each regular look (locks tokens whose time is over).
     """
 
     def __init__(
@@ -115,7 +114,6 @@ class Presence:
         *,
         every: float,
         changed: Callable[[], None],
-        housekeeping: Callable[[], Awaitable[None]],
     ) -> None:
         self._tokens = tokens
         self._table = table
@@ -123,7 +121,6 @@ class Presence:
         self._every = every
         self._schedule = Schedule(every, 0.0)
         self._changed = changed
-        self._housekeeping = housekeeping
         self._monitor: UsbMonitor | None = None
         self._monitor_fault: str | None = None
         self._usb = UsbList()
@@ -263,9 +260,8 @@ class Presence:
                 self._publish(Event("token_inserted", {"token": token.uri, "label": token.label}))
             if changes:
                 self._changed()
-            await self._housekeeping()
         except (DriverError, SealAgentError) as error:
             log.warning("looking for tokens: %s", error.message)
         except Exception:
-            log.exception("looking for tokens failed")  # the next look may do better; without looks no token is locked
+            log.exception("looking for tokens failed")  # the next look may do better
         self._schedule.looked(begun, loop.time(), changes)

@@ -155,7 +155,7 @@ class Settings(_Section):
     socket: Location = Field(default_factory=paths.socket_path)
     state_dir: Location = Field(default_factory=paths.state_dir)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    presence_seconds: float = Field(default=2.0, gt=0, le=60)
+    presence_seconds: float = Field(default=1.0, gt=0, le=60)
     """Seconds between two looks for inserted and removed tokens."""
     presence: Presence = Presence()
     modules: tuple[Module, ...] = ()

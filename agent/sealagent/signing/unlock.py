@@ -103,6 +103,8 @@ class Unlocker:
         self._idle = idle_seconds
         self._absolute = absolute_seconds
         self._known: defaultdict[str, _Known] = defaultdict(_Known)
+        self._unlocked = asyncio.Event()
+        """Set while a token is unlocked, as far as nobody has locked it."""
         self._prompts: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -121,8 +123,14 @@ class Unlocker:
     async def lock(self, token_uri: str) -> None:
         """Log out of the token."""
         self._known[token_uri].unlocked = None
+        if all(known.unlocked is None for known in self._known.values()):
+            self._unlocked.clear()
         await self._tokens.logout(token_uri)
         self._publish(Event("token_locked", {"token": token_uri}))
+
+    async def something_unlocked(self) -> None:
+        """Return when a token is unlocked; while none is, nothing has to be watched."""
+        await self._unlocked.wait()
 
     async def lock_all(self) -> None:
         """Log out of every token, in use or not."""
@@ -131,7 +139,7 @@ class Unlocker:
                 await self.lock(token_uri)
 
     async def lock_expired(self) -> None:
-        """Log out of every token whose time is over and that nobody uses; called with each look for tokens."""
+        """Log out of every token whose time is over and that nobody uses; called while one is unlocked."""
         for token_uri, known in list(self._known.items()):
             if known.unlocked is not None and not known.users and not self.is_unlocked(token_uri):
                 await self.lock(token_uri)
@@ -204,6 +212,7 @@ class Unlocker:
             wipe(pin)
         known.wrong = False
         known.unlocked = known.used = self._now()
+        self._unlocked.set()
         self._publish(Event("token_unlocked", {"token": token_uri}))
         if token.pin.factory_pin:
             self._publish(Event("factory_pin", {"token": token_uri}))

@@ -1,4 +1,5 @@
-"""Locking every token when the machine has slept: whoever wakes it need not be who entered the PIN.
+"""Locking tokens in time: each when its time is over, and all when the machine has slept, since whoever wakes it need
+not be who entered the PIN.
 
 Linux counts time asleep in CLOCK_BOOTTIME and not in CLOCK_MONOTONIC, so the two drift apart by as much as the machine
 slept, and by nothing else. Where there is no CLOCK_BOOTTIME nothing is noticed; the idle time, which is wall-clock
@@ -18,7 +19,7 @@ from sealagent.errors import SealAgentError
 from sealagent.events import Event, Publish
 from sealdrivers.errors import DriverError
 
-__all__ = ["LOOK_SECONDS", "SLEEP_SECONDS", "SleepDetector", "boottime", "lock_after_sleep"]
+__all__ = ["LOOK_SECONDS", "SLEEP_SECONDS", "SleepDetector", "boottime", "lock_in_time"]
 
 log = logging.getLogger(__name__)
 
@@ -65,32 +66,41 @@ class SleepDetector:
         return boot - self._awake(), boot - before
 
 
-class LocksAll(Protocol):
-    """What is done after a sleep; :class:`sealagent.signing.unlock.Unlocker` can."""
+class Locks(Protocol):
+    """What is watched over; :class:`sealagent.signing.unlock.Unlocker` is one."""
 
-    async def lock_all(self) -> None: ...
+    async def something_unlocked(self) -> None:
+        """Return when a token is unlocked."""
+
+    async def lock_expired(self) -> None:
+        """Lock what was not used, or was unlocked, for too long."""
+
+    async def lock_all(self) -> None:
+        """Lock every token."""
 
 
-async def lock_after_sleep(
-    unlocker: LocksAll, publish: Publish, detector: SleepDetector, every: float = LOOK_SECONDS
-) -> None:
-    """Look for ever, and lock every token after each sleep. Apart from the look for tokens, which a module can hold up.
+async def lock_in_time(tokens: Locks, publish: Publish, detector: SleepDetector, every: float = LOOK_SECONDS) -> None:
+    """Look for ever, while anything is unlocked. A task of its own: the look for tokens can be held up by a module.
 
     :param every: seconds between two looks.
     """
     owing = False
     while True:
-        seconds = detector.slept()
-        if seconds:
-            log.info("the machine slept for %.0f s; every token is locked", seconds)
-            publish(Event("machine_slept", {"seconds": round(seconds)}))
-        if seconds or owing:
-            owing = True
-            try:
-                await unlocker.lock_all()
+        if not owing:
+            await tokens.something_unlocked()
+        try:
+            seconds = detector.slept()
+            if seconds:
+                log.info("the machine slept for %.0f s; every token is locked", seconds)
+                publish(Event("machine_slept", {"seconds": round(seconds)}))
+                owing = True
+            if owing:
+                await tokens.lock_all()
                 owing = False
-            except (DriverError, SealAgentError) as error:
-                log.warning("locking tokens after a sleep: %s", error.message)
-            except Exception:
-                log.exception("locking tokens after a sleep failed")
+            else:
+                await tokens.lock_expired()
+        except (DriverError, SealAgentError) as error:
+            log.warning("locking tokens: %s", error.message)
+        except Exception:
+            log.exception("locking tokens failed")  # the next look may do better
         await asyncio.sleep(every)

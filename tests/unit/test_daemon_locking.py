@@ -1,4 +1,4 @@
-"""Sleep is told from waiting by two clocks, and locks every token."""
+"""Tokens are locked in time: when theirs is over, and after a sleep, which two clocks tell from waiting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sealagent.daemon.suspend import SLEEP_SECONDS, SleepDetector, boottime, lock_after_sleep
+from sealagent.daemon.locking import SLEEP_SECONDS, SleepDetector, boottime, lock_in_time
 from sealagent.events import Event
 from sealdrivers.errors import WorkerTimeout
 
@@ -79,7 +79,15 @@ def test_the_clocks_of_this_machine_show_no_sleep() -> None:
 class Tokens:
     fails: int = 0
     locked: int = 0
+    looks: int = 0
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    unlocked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def something_unlocked(self) -> None:
+        await self.unlocked.wait()
+
+    async def lock_expired(self) -> None:
+        self.looks += 1
 
     async def lock_all(self) -> None:
         if self.fails:
@@ -92,8 +100,12 @@ class Tokens:
 def test_every_token_is_locked_and_an_event_tells_why() -> None:
     async def scene() -> None:
         machine, tokens, events = Machine(), Tokens(fails=2), list[Event]()
-        watching = asyncio.create_task(lock_after_sleep(tokens, events.append, machine.detector(), 0.001))
+        watching = asyncio.create_task(lock_in_time(tokens, events.append, machine.detector(), 0.001))
         await asyncio.sleep(0.05)
+        assert tokens.looks == 0  # nothing is unlocked: nobody wakes up for it
+        tokens.unlocked.set()
+        await asyncio.sleep(0.05)
+        assert tokens.looks > 0
         assert (tokens.locked, events) == (0, [])
         machine.asleep += 30
         await asyncio.wait_for(tokens.done.wait(), 10)
