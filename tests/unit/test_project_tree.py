@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -16,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_MODULE = 600  # lines; beyond that a module is designed anew
 MACHINE_PATH = re.compile(r"(?<![\w.~}$/-])/(root|home|work|Users)/\w")
 REGISTRY = re.compile(r"https?://[^ \"]*(/simple|/packages/|registry)|py(pi|thonhosted)\.org|\bnpmjs\b")
+PLUGINS = ("softgm", "softhsm2_fixtures", "piv_card")
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)( ;[^\\]*)? \\$")
 
 
@@ -110,3 +112,20 @@ def test_units_keep_the_socket_private_and_start_nothing_by_themselves() -> None
     service = (PROJECT / "config/systemd/sealagent.service").read_text().splitlines()
     assert {"Type=notify", "ExecStart=sealagent daemon run", "NoNewPrivileges=yes", "LimitCORE=0"} <= set(service)
     assert not any(line.startswith("WantedBy") for line in service)
+
+
+def _fixtures(plugin: Path) -> set[str]:
+    tree = ast.parse(plugin.read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {each.name for each in functions if any("fixture" in ast.unparse(mark) for mark in each.decorator_list)}
+
+
+def test_no_test_imports_a_fixture_of_a_plugin() -> None:
+    """It would be another one, of the session all the same, and leave its environment to the tests that follow."""
+    plugins = {name: _fixtures(PROJECT / "tests" / name / "__init__.py") for name in PLUGINS}
+    assert all(plugins.values())
+    for path in sorted((PROJECT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in plugins:
+                imported = {alias.name for alias in node.names}
+                assert not imported & plugins[node.module], path

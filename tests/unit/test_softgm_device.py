@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from softgm import ADMIN, NEVER, USER, SoftSkf, SoftSkfToken, softskf, softskf_new_token, softskf_token
+from softgm import ADMIN, NEVER, USER, SoftSkf, SoftSkfToken
 from softgm.client import ADMIN_TYPE, USER_TYPE, Opened, Skf, SkfError
-
-__all__ = ["softskf", "softskf_new_token", "softskf_token"]
 
 INVALID_HANDLE, REMOVED, INCORRECT, LOCKED = 0x0A000005, 0x0A000023, 0x0A000024, 0x0A000025
 NOT_LOGGED_IN, LENGTH_RANGE = 0x0A00002D, 0x0A000027

@@ -19,10 +19,8 @@ import softgm
 from sealagent.pki.digests import digest
 from sealagent.pki.sm2 import SM2PublicKey
 from sealdrivers.sm2 import N
-from softgm import FAULTS, SoftSkf, SoftSkfToken, certificate, new_key, softskf, softskf_new_token, softskf_token, spki
+from softgm import FAULTS, SoftSkf, SoftSkfToken, certificate, new_key, spki
 from softgm.client import Opened, Skf, SkfError
-
-__all__ = ["softskf", "softskf_new_token", "softskf_token"]
 
 E = bytes(range(32))
 SIGN = "SKF_ECCSignData"

@@ -12,10 +12,8 @@ import pytest
 
 from sealagent.pki.sm2 import SM2PublicKey
 from sealdrivers.sm2 import DEFAULT_ID
-from softgm import SoftSkf, SoftSkfToken, certificate, new_key, softskf, softskf_new_token, softskf_token, spki
+from softgm import SoftSkf, SoftSkfToken, certificate, new_key, spki
 from softgm.client import Opened, Skf, SkfError
-
-__all__ = ["softskf", "softskf_new_token", "softskf_token"]
 
 MESSAGE = "盖章的原文".encode()
 DIGEST_INFO_SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")

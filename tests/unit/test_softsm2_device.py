@@ -15,12 +15,10 @@ import pkcs11
 import pytest
 
 import softgm
-from softgm import PROFILES, SoftSm2, SoftSm2Token, new_key, softsm2, softsm2_new_token, softsm2_token
+from softgm import PROFILES, SoftSm2, SoftSm2Token, new_key
 from softgm.cryptoki import CKA, Cryptoki, CryptokiError, Opened
-from softhsm2_fixtures import SoftHsm, SoftToken, softhsm, softhsm_new_token, softhsm_token
+from softhsm2_fixtures import SoftHsm, SoftToken
 from softsm2_parts import RAW, numbers, public_key
-
-__all__ = ["softhsm", "softhsm_new_token", "softhsm_token", "softsm2", "softsm2_new_token", "softsm2_token"]
 
 E = bytes(range(32))
 SIGN_E = 0xFFFFF002

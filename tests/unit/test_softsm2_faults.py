@@ -18,11 +18,9 @@ import pytest
 import softgm
 from sealagent.pki.digests import digest
 from sealagent.pki.sm2 import N
-from softgm import SM2_FAULTS, SoftSm2, SoftSm2Token, certificate, new_key, softsm2, softsm2_new_token, softsm2_token
+from softgm import SM2_FAULTS, SoftSm2, SoftSm2Token, certificate, new_key
 from softgm.cryptoki import CKA, PUBLIC_KEY, Attribute, Cryptoki, CryptokiError, Opened
 from softsm2_parts import DER, RAW, SIGNING, is_ecdsa, numbers, public_key
-
-__all__ = ["softsm2", "softsm2_new_token", "softsm2_token"]
 
 E = bytes(range(32))
 SIGN_E, SM3_AND_SIGN = 0xFFFFF002, 0xFFFFF003

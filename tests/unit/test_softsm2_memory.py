@@ -7,9 +7,7 @@ import subprocess
 from pathlib import Path
 
 import softgm
-from softgm import SoftSm2Token, certificate, softsm2, softsm2_new_token, softsm2_token
-
-__all__ = ["softsm2", "softsm2_new_token", "softsm2_token"]
+from softgm import SoftSm2Token, certificate
 
 
 def test_functions_and_faults_leave_no_trace_in_memory(softsm2_token: SoftSm2Token, tmp_path: Path) -> None:

@@ -12,12 +12,10 @@ import pytest
 
 from sealagent.pki.digests import digest
 from sealagent.pki.sm2 import SM2PublicKey
-from softgm import PROFILES, SoftSm2, SoftSm2Token, new_key, softsm2, softsm2_new_token, softsm2_token
+from softgm import PROFILES, SoftSm2, SoftSm2Token, new_key
 from softgm.cryptoki import CKA, PUBLIC_KEY, Cryptoki, CryptokiError, Mechanism, Opened, template
 from softhsm2_fixtures import SM2_CURVE
 from softsm2_parts import RAW, SIGNING, VENDORS, der, is_ecdsa, numbers, public_key
-
-__all__ = ["softsm2", "softsm2_new_token", "softsm2_token"]
 
 MESSAGE = b"message of any length" * 9
 E = bytes(range(32))
