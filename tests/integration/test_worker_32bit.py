@@ -290,9 +290,9 @@ def test_the_daemon_seals_through_a_32_bit_worker(world_32: World, vectors: Path
         sealed = agent.seal_document(vectors / "helloworld.ofd", seal=SEAL, placements=[at(1, 100, 100)])
         assert agent.verify_document(sealed.document)["verdict"] == "valid"
         (module,) = agent.status()["modules"]
-        assert (module["state"], module["worker"]) == ("ready", world_32.worker[0])
+        assert (module["state"], module["worker"]) == ("ready", world_32.module_settings["worker"][0])
     shown = _sealagent(daemon.socket, "status")
-    assert f"served by {world_32.worker[0]}" in shown
+    assert f"served by {world_32.module_settings['worker'][0]}" in shown
     with zipfile.ZipFile(io.BytesIO(sealed.document)) as package:
         value = parsed(package.read("Doc_0/Signs/Sign_0/SignedValue.dat"))
     tbs, _, _, signature = value.children
@@ -307,7 +307,7 @@ def test_the_daemon_seals_through_a_32_bit_worker(world_32: World, vectors: Path
 
 
 def test_without_a_32_bit_worker_the_status_says_what_to_do(world_32: World) -> None:
-    world_32.worker = []
+    world_32.module_settings["worker"] = []
     with world_32.start().agent() as agent:
         assert agent.tokens()["tokens"] == []
         (module,) = agent.status()["modules"]
@@ -339,7 +339,7 @@ def test_a_worker_that_may_not_be_run_is_not_run(
     program.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
     program.chmod(0o755)
     spoil(program)
-    world_32.worker = [str(program)]
+    world_32.module_settings["worker"] = [str(program)]
     with world_32.start().agent() as agent:
         assert agent.tokens()["tokens"] == []
         (module,) = agent.status()["modules"]
