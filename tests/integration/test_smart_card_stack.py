@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from piv_card import MODULE_VARIABLE, SOCKET_VARIABLE, SmartCardError, SmartCards, missing
+from piv_card.readers import PcscView
 
 TESTS = Path(__file__).parent.parent
 
@@ -59,6 +60,17 @@ def test_two_stacks_at_once_do_not_meet(smart_cards: SmartCards) -> None:
         assert os.environ[SOCKET_VARIABLE] == ours
         assert not Path(theirs).exists()
     assert Path(ours).is_socket()
+
+
+@pytest.mark.parametrize("park", [True, False])
+def test_the_next_test_finds_the_readers_empty(smart_cards: SmartCards, park: bool) -> None:
+    card = smart_cards.new_card(insert=False)
+    reader = card.insert()
+    card.destroy(park=park)
+    if park:
+        PcscView().wait(reader, present=True, seconds=0)
+    smart_cards.empty()
+    PcscView().wait(reader, present=False, seconds=0)
 
 
 def test_nothing_outlives_a_test_run_that_is_killed(smart_cards: SmartCards) -> None:

@@ -55,7 +55,11 @@ def smart_cards() -> Iterator[SmartCards]:
 
 @pytest.fixture
 def piv_new_card(smart_cards: SmartCards) -> Iterator[Callable[..., PivCard]]:
-    """Return a function that makes cards (:meth:`SmartCards.new_card`); they are destroyed after the test."""
+    """Return a function that makes cards (:meth:`SmartCards.new_card`); they are destroyed after the test.
+
+    The readers are empty when it is handed over.
+    """
+    smart_cards.empty()
     made: list[PivCard] = []
 
     def new_card(**facts: object) -> PivCard:

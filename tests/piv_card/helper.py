@@ -165,7 +165,7 @@ class Helper:
     def op_forget(self, card: int, park: bool) -> None:
         """Destroy the card, wherever it is.
 
-        :param park: leave it in its reader, blank, until another takes its place: pcscd takes up to 0.8 s to notice a
+        :param park: leave it in its reader until another takes its place: pcscd takes up to 0.8 s to notice a
             removal and an insertion. Nobody may be connected to it any more.
         """
         self._tidy()
@@ -175,6 +175,17 @@ class Helper:
             else:
                 self.op_remove(card, wait=False)
         self._cards.pop(card, None)
+
+    def op_empty(self) -> None:
+        """Pull the card that was left behind; wait until pcscd sees no card in any reader that has none."""
+        self._tidy()
+        parked, self._parked = self._parked, None
+        if parked is not None and (plug := self._plugs[parked]) is not None:
+            plug.pull()
+            self._plugs[parked] = None
+        for reader, left in zip(self._readers, self._plugs, strict=True):
+            if left is None:
+                self._view.wait(reader, present=False)
 
     def op_fault(self, card: int, kind: str, ins: int, seconds: float, count: int) -> None:
         plug = self._plug(card)

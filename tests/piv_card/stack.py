@@ -155,6 +155,10 @@ class SmartCards:
             card.insert()
         return card
 
+    def empty(self) -> None:
+        """Clear the readers of what earlier tests left, and wait until pcscd has noticed."""
+        self.ask("empty")
+
     def ask(self, op: str, **facts: Any) -> Any:
         """Let the helper process carry out one request. :raises SmartCardError: it refused."""
         assert self._helper.stdin is not None
@@ -281,7 +285,7 @@ class PivCard:
     def destroy(self, *, park: bool = False) -> None:
         """Pull the card, if it is plugged in, and forget it.
 
-        :param park: leave a blank one in the reader, which the next card that is inserted replaces at once. For the
+        :param park: leave it in the reader, where the next card that is inserted replaces it at once. For the
             end of a test whose program has closed the PKCS#11 module.
         """
         self._ask("forget", park=park)
