@@ -14,6 +14,7 @@ from sealdrivers.probe.child import SECTIONS
 from sealdrivers.probe.model import Outcome, Report
 from sealdrivers.probe.process import TokenChoice
 from softgm import SoftSm2, SoftSm2Token
+from softgm.keys import openssl
 from softhsm2_fixtures import SM2_CURVE, SoftToken
 
 ENTRIES = {
@@ -173,6 +174,24 @@ def test_each_fault_is_its_finding(
     report = public(token, only=frozenset([where]))
     assert code in {each.code for each in section(report, where).findings if each.severity == severity}
     assert report.usable is (severity != "fault")
+
+
+# The SM2 key d = 559 (ECPrivateKey, RFC 5915). Its X begins with 3F, so the bare point begins like an OCTET STRING.
+POINT_LIKE_A_STRING = bytes.fromhex(f"30310201010420{559:064x}a00a06082a811ccf5501822d")
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_bare_point_is_told_from_a_string_whatever_its_octets(
+    softsm2_new_token: Callable[..., SoftSm2Token], bare: bool
+) -> None:
+    token = softsm2_new_token()
+    pem = openssl("pkey", "-inform", "DER", given=POINT_LIKE_A_STRING)
+    assert softgm.spki(pem)[-65:-63] == b"\x04\x3f"
+    token.add_key("sm2", pem=pem)
+    if bare:
+        token.set_fault("raw_point", "C_GetAttributeValue")
+    found = codes(public(token, only=frozenset(["objects"])))
+    assert ("p11_point_form" in found) is bare
 
 
 MODULE_FAULTS = [

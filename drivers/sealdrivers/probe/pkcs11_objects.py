@@ -124,16 +124,14 @@ class Reader:
         if kind == NativeKeyType.RSA:
             public = rsa_public_key(octets(Attribute.MODULUS), octets(Attribute.PUBLIC_EXPONENT))
         elif kind == NativeKeyType.EC or vendors:
-            point = octets(Attribute.EC_POINT) or self._from_coordinates(handle)
+            point = octets(Attribute.EC_POINT)
             if vendors and not parameters:
                 parameters = CURVE_PARAMETERS[KeyType.SM2]
-            public = ec_public_key(parameters, point)
-            if point and public is not None and point[:1] == b"\x04" and point[1:2] != bytes([len(point) - 2]):
-                form = "the bare point"
-            else:
-                form = "a BIT STRING" if point[:1] == b"\x03" else ""
-            if form:
-                self.native.section.finding("p11_point_form", "CKA_EC_POINT", f"it is {form}")
+            public = ec_public_key(parameters, point or self._from_coordinates(handle))
+            if public is not None and point[:1] == b"\x03":
+                self.native.section.finding("p11_point_form", "CKA_EC_POINT", "it is a BIT STRING")
+            elif public is not None and point == public.material:
+                self.native.section.finding("p11_point_form", "CKA_EC_POINT", "it is the bare point")
         return FoundKey(
             handle=handle,
             object_id=octets(Attribute.ID),
