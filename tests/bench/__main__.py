@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
 
 PROJECT = Path(__file__).resolve().parents[2]
+OUT = PROJECT / "build" / "bench.json"
 BENCHMARKS: dict[str, Any] = {"signing": signing, "documents": documents, "drivers": drivers, "presence": presence}
 
 
@@ -38,6 +40,8 @@ def main() -> None:
         try:
             for name, benchmark in BENCHMARKS.items():
                 if name in wanted:
+                    began = time.monotonic()
+                    print(f"\n[{name}: measuring]", flush=True)
                     place = Path(directory) / name
                     place.mkdir()
                     world = World(place, hsm.new_token(), TestAuthority())
@@ -48,12 +52,17 @@ def main() -> None:
                     results[name] = {table.key: table.rows for table in tables}
                     for table in tables:
                         show(table)
+                    _write(results)
+                    print(f"[{name}: took {time.monotonic() - began:.0f} s]", flush=True)
         finally:
             hsm.close()
-    out = PROJECT / "build" / "bench.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"\nwritten to {out.relative_to(PROJECT)}")
+    print(f"\nwritten to {OUT.relative_to(PROJECT)}")
+
+
+def _write(results: dict[str, object]) -> None:
+    """Write what is measured so far: a run that is stopped loses nothing."""
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
