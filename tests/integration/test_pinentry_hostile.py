@@ -240,10 +240,13 @@ def test_longest_names_fit_an_assuan_line(fake: Fake, tmp_path: Path, letter: st
     assert "最后一次机会" in description
 
 
-def test_secret_is_in_no_error_log_or_repr(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
-    """A PIN that came before things went wrong is in no message, no traceback with its locals' reprs, no log."""
+@pytest.mark.parametrize("secret", ["7Kg-x", "S651geheim", "S16384geheim"])
+def test_secret_is_in_no_error_log_or_repr(fake: Fake, caplog: pytest.LogCaptureFixture, secret: str) -> None:
+    """A PIN that came before things went wrong is in no message, no traceback with its locals' reprs, no log.
+
+    Of several lengths: a part of the line that was copied showed only PINs of up to ten octets.
+    """
     caplog.set_level(logging.DEBUG)
-    secret = f"S{os.getpid()}geheim"
     texts = []
     for getpin in (
         f"echo D {secret}; echo nonsense",

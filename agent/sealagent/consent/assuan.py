@@ -131,16 +131,24 @@ class AssuanClient:
         if buffer.startswith(b"OK", 0, end) and (end == 2 or buffer[2] == 0x20):
             return True
         if buffer.startswith(b"ERR ", 0, end):
-            digits = bytes(buffer[4 : min(end, 14)]).split(b" ")[0]
-            if not digits.isdigit():
-                raise _failed("it sent an error without a number")
+            code = self._number(4, end)
             self._drop(end + 1)
-            raise AssuanError(int(digits))
+            raise AssuanError(code)
         if buffer.startswith(b"S PASSWORD_FROM_CACHE", 0, end):
             raise _failed("it offered a stored PIN, which nobody allowed")
         if buffer.startswith((b"S ", b"#"), 0, end):
             return False
         raise _failed("it does not speak the protocol")
+
+    def _number(self, at: int, end: int) -> int:
+        """Read the number of an error where it stands: whatever else is there may be a PIN, so nothing is copied."""
+        number, start = 0, at
+        while at < min(end, start + 10) and 0x30 <= self._buffer[at] <= 0x39:
+            number = 10 * number + self._buffer[at] - 0x30
+            at += 1
+        if at == start or (at < end and self._buffer[at] != 0x20):
+            raise _failed("it sent an error without a number")
+        return number
 
     def _decode(self, at: int, end: int, data: _Data) -> None:
         buffer = self._buffer
