@@ -34,9 +34,9 @@ fi
 
 work=$(mktemp -d "$folder.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-root=$work/root
-mkdir -p "$work"/{state/lists/partial,cache/archives/partial,packages,bin} "$root/usr/lib"
-ln -s usr/lib "$root/lib"  # as merged systems have it; the packages of older ones bring both
+tree=$work/tree
+mkdir -p "$work"/{state/lists/partial,cache/archives/partial,packages,bin} "$tree/usr/lib"
+ln -s usr/lib "$tree/lib"  # as merged systems have it; the packages of older ones bring both
 : >"$work/status"
 # Without the machine's hooks: they are about what is installed. As root apt would download as a user who cannot get here.
 cat >"$work/apt.conf" <<END
@@ -85,7 +85,7 @@ if ! (cd "$work/packages" && apt-get -qq -c "$work/apt.conf" download "${package
     exit 1
 fi
 for package in "$work"/packages/*.deb; do
-    dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --no-same-owner --keep-directory-symlink --exclude=./usr/share \
+    dpkg-deb --fsys-tarfile "$package" | tar -x -C "$tree" --no-same-owner --keep-directory-symlink --exclude=./usr/share \
         --exclude='*/libssl.a' --exclude='*/libcrypto.a'
 done
 say "fetched $(du -ch "$work"/packages/*.deb | tail -n 1 | cut -f 1)"
@@ -93,20 +93,20 @@ rm -rf "$work"/{state,cache,packages,status,said,apt.conf}
 
 # Both run from where they lie: the loader is told where the libraries are, the compiler where headers and libraries are.
 # Without libgcc's own files (7 MB more): a shared library starts without them, and its functions are in libgcc_s.
-libraries=$folder/root/usr/lib/i386-linux-gnu
+libraries=$folder/tree/usr/lib/i386-linux-gnu
 cat >"$work/bin/python" <<END
 #!/bin/sh
-exec "$folder/root/lib/ld-linux.so.2" --library-path "$libraries" "$folder/root/usr/bin/$python" "\$@"
+exec "$folder/tree/lib/ld-linux.so.2" --library-path "$libraries" "$folder/tree/usr/bin/$python" "\$@"
 END
 cat >"$work/bin/cc" <<END
 #!/bin/sh
-exec gcc -m32 --sysroot="$folder/root" -B"$libraries" "\$@" -nostdlib -lc -l:libgcc_s.so.1
+exec gcc -m32 --sysroot="$folder/tree" -B"$libraries" "\$@" -nostdlib -lc -l:libgcc_s.so.1
 END
 chmod 755 "$work" "$work"/bin/*
 rm -rf "$folder"
 mv "$work" "$folder"
 status=0
-"$folder/root/lib/ld-linux.so.2" --version >/dev/null 2>&1 || status=$?
+"$folder/tree/lib/ld-linux.so.2" --version >/dev/null 2>&1 || status=$?
 if ((status == 126)); then  # ENOEXEC
     rm -rf "$folder/bin"
     echo "this system runs no 32-bit programs (the kernel's IA32 emulation)" | tee "$folder/unable" >&2

@@ -67,7 +67,7 @@ def machine32(folder: Path) -> Machine32:
     python = found / "bin" / "python"
     return Machine32(
         python,
-        found / "root" / "usr" / "lib" / "i386-linux-gnu" / "libc.so.6",
+        found / "tree" / "usr" / "lib" / "i386-linux-gnu" / "libc.so.6",
         libraries / "libsoftskf.so",
         (str(python), "-I", str(script)),
         (str(only),),
