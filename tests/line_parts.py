@@ -20,7 +20,7 @@ from sealagent.consent.prompter import PinRequest, Prompter
 from sealagent.documents.limits import Limits
 from sealagent.events import Event
 from sealagent.pki.certificates import load_certificates
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory

@@ -27,7 +27,7 @@ from sample_seals import (
 )
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import digest
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.build import assemble_seal, assemble_signature, build_seal_info, build_tbs
 from sealagent.seals.model import Picture
 from sealagent.seals.verify import Policy

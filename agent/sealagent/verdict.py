@@ -77,9 +77,23 @@ REASONS: dict[str, ReasonSpec] = {
     "maker_cert_chain": _wrong("The maker's certificate chain is not acceptable", "制章者证书链不合格", intact=True),
     "maker_cert_usage": _wrong("The maker's certificate may not sign", "制章者证书密钥用法不符", intact=True),
     "maker_cert_revoked": _wrong("The maker's certificate was revoked", "制章者证书已被吊销", intact=True),
+    "maker_trust_withdrawn": _wrong("The maker is no longer recognised", "制章者已不再被认可", intact=True),
+    "maker_cert_status_unknown": _missing(
+        "Whether the maker's certificate is revoked could not be found out", "未能查询制章者证书的吊销状态"
+    ),
     "maker_not_trusted": _missing("The maker's certificate has no trust anchor", "制章者证书没有信任锚"),
     "seal_expired": _wrong("The seal has expired", "印章已过期", intact=True),
     "seal_not_yet_valid": _wrong("The seal is not yet valid", "印章尚未生效", intact=True),
+    "seal_suspended": _wrong("The seal is suspended", "印章已停用", intact=True),
+    "seal_cancelled": _wrong("The seal was cancelled", "印章已注销", intact=True),
+    "seal_superseded": _wrong(
+        "The seal was re-made: another took its place", "印章已被重新制作的印章取代", intact=True
+    ),
+    "seal_lost": _wrong("The seal was reported lost", "印章已挂失", intact=True),
+    "seal_invalidated": _wrong(
+        "The seal was made unlawfully and declared invalid", "印章系违法制作，已标记无效", intact=True
+    ),
+    "seal_not_filed": _wrong("The seal is not filed and delivered", "印章尚未备案交付", intact=True),
     "seal_timestamp": _wrong("The seal's time-stamp is wrong", "印章的时间戳错误", intact=True),
     # The seal signature (GM/T 0031-2014 6.2.3, GB/T 38540 7.3)
     "sig_format": _wrong("The signature is malformed", "签章数据格式错误"),
@@ -87,6 +101,12 @@ REASONS: dict[str, ReasonSpec] = {
     "signer_not_in_seal": _wrong("The signer is not in the seal's list", "签章者证书不在印章的证书列表中"),
     "signer_cert_chain": _wrong("The signer's certificate chain is not acceptable", "签章者证书链不合格", intact=True),
     "signer_cert_usage": _wrong("The signer's certificate may not sign", "签章者证书密钥用法不符", intact=True),
+    "signer_trust_withdrawn": _wrong(
+        "The signer's CA is no longer recognised", "签章者证书的颁发机构已不再被认可", intact=True
+    ),
+    "signer_cert_status_unknown": _missing(
+        "Whether the signer's certificate is revoked could not be found out", "未能查询签章者证书的吊销状态"
+    ),
     "signer_not_trusted": _missing("The signer's certificate has no trust anchor", "签章者证书没有信任锚"),
     "signer_certificate_missing": _missing("The signer's certificate is not known", "缺少签章者证书，无法验证"),
     "signed_outside_cert_validity": _wrong(
@@ -106,6 +126,7 @@ REASONS: dict[str, ReasonSpec] = {
     "sig_timestamp": _wrong("The signature's time-stamp is wrong", "签章的时间戳错误", intact=True),
     "timestamp_not_checked": _missing("The time-stamp could not be checked", "时间戳未能核验"),
     "algorithm_not_supported": _missing("The signature algorithm is not supported", "不支持的签名算法"),
+    "trust_list_stale": _missing("The trust list is out of date", "信任列表已过期"),
     "status_unknown": _missing("The seal's status could not be asked", "未能查询印章状态"),
     # The file
     "no_signature": _missing("The file carries no signature", "文件没有签名"),
@@ -136,6 +157,15 @@ NOTES: dict[str, str] = {
     "seal_file_absent": "The package has no separate seal file",
     "weak_algorithm": "A digest or signature algorithm is weak by present standards",
     "maker_cert_expired_since": "The maker's certificate has expired since the seal was made",
+    "maker_cert_revoked_since": "The maker's certificate was revoked after the seal was made",
+    "signer_cert_revoked_since": "The signer's certificate was revoked after signing",
+    "seal_state_since": "The seal's state has changed since signing",
+    "status_not_checked": "The seal's status was not asked: no service is configured, or it was forbidden",
+    "cert_status_not_checked": "Whether a certificate is revoked was not asked",
+    "status_old": "An older answer was used because nobody could be asked",
+    "signing_time_not_proven": "No trusted time-stamp proves that the signature came before the end of its certificate",
+    "time_stamped": "A trusted time-stamp proves when the signature existed",
+    "internal_trust": "Internal: vouched for by a unit for its own use only",
     "signer_cert_expired_since": "The signer's certificate has expired since signing",
     "seal_expired_since": "The seal has expired since signing",
     "same_maker_and_signer": "One certificate is maker and signer",

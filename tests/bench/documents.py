@@ -22,8 +22,8 @@ from sealagent.documents.ofd.seal import AtPosition, prepare
 from sealagent.documents.verify import verify_document
 from sealagent.pki import oids
 from sealagent.pki.certificates import Certificate, load_certificates
-from sealagent.pki.path import TrustStore
 from sealagent.pki.signatures import algorithm, signing_digest, verify_digest
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.build import build_tbs
 from sealagent.seals.parse import parse_seal
 from sealagent.seals.verify import Policy

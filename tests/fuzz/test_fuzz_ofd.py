@@ -25,12 +25,12 @@ from ofd_samples import (
     signature_xml,
     unpack,
 )
-from sealagent.documents.cms import parse_signed_data
 from sealagent.documents.ofd.package import Package
 from sealagent.documents.ofd.placement import Invisible
 from sealagent.documents.ofd.seal import prepare
 from sealagent.documents.verify import verify_document
 from sealagent.errors import FormatError, SealAgentError
+from sealagent.pki.cms import parse_signed_data
 from sealagent.seals.parse import parse_seal
 from sealagent.verdict import Verdict
 

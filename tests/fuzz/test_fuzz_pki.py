@@ -18,9 +18,10 @@ from sealagent.errors import FormatError
 from sealagent.pki import oids
 from sealagent.pki.certificates import Certificate, load_certificates
 from sealagent.pki.keys import load_public_key
-from sealagent.pki.path import PathStatus, TrustStore, validate_path
+from sealagent.pki.path import PathStatus, validate_path
 from sealagent.pki.signatures import SignatureAlgorithm, algorithm, parse_algorithm, rsa_pss, verify, verify_digest
 from sealagent.pki.sm2 import SM2PublicKey
+from sealagent.pki.trust import TrustStore
 from sealdrivers import sm2
 from sealdrivers.sm2 import N, P
 

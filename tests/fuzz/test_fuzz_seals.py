@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sample_seals import bits, integer, oid, raw_seal, raw_signature, raw_tbs, tlv
 from sealagent.errors import FormatError
 from sealagent.pki.der import DerError
-from sealagent.pki.path import TrustStore
+from sealagent.pki.timestamp import read_token
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.parse import MAX_SEAL, parse_seal, parse_signature, sniff
-from sealagent.seals.timestamp import read_token
 from sealagent.seals.verify import Policy, judge_seal, judge_signature
 
 EXTENSIONS = tlv(0x30, tlv(0x30, oid("1.2.3"), tlv(1, b"\0"), tlv(4, b"value")))

@@ -20,8 +20,9 @@ from sample_seals import tlv
 from sealagent.errors import SealAgentError
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.csr import pem
-from sealagent.pki.path import MAX_OTHERS, PathResult, PathStatus, TrustStore, validate_path
+from sealagent.pki.path import MAX_OTHERS, PathResult, PathStatus, validate_path
 from sealagent.pki.signatures import encode_algorithm, rsa_pss
+from sealagent.pki.trust import TrustStore
 
 DAY = timedelta(days=1)
 COMMON_ROOT = tlv(0x30, tlv(0x31, tlv(0x30, bytes.fromhex("0603550403"), tlv(0x0C, b"Root"))))  # CN=Root

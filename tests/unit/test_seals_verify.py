@@ -36,7 +36,7 @@ from sample_seals import (
 from sealagent.errors import FormatError
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import digest
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.build import assemble_seal, assemble_signature, build_tbs
 from sealagent.seals.parse import parse_seal
 from sealagent.seals.steps import judge_value

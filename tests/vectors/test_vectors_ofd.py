@@ -18,7 +18,7 @@ from sealagent.documents.ofd.signatures import read_signature
 from sealagent.documents.verify import verify_document
 from sealagent.errors import SealAgentError
 from sealagent.pki.certificates import Certificate
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.parse import parse_seal, parse_signature
 from sealagent.seals.verify import Policy
 from sealagent.verdict import FileReport, Verdict

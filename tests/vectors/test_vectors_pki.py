@@ -10,8 +10,9 @@ import pytest
 from sealagent.pki import oids, signatures
 from sealagent.pki.certificates import Certificate, load_certificates
 from sealagent.pki.keys import load_public_key
-from sealagent.pki.path import PathStatus, TrustStore, validate_path
+from sealagent.pki.path import PathStatus, validate_path
 from sealagent.pki.sm2 import SM2PublicKey
+from sealagent.pki.trust import TrustStore
 
 pytestmark = pytest.mark.vectors
 

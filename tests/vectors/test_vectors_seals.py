@@ -12,8 +12,8 @@ import pytest
 
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import digest
-from sealagent.pki.path import TrustStore
 from sealagent.pki.sm2 import SM2PublicKey
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import parse_seal, parse_signature, sniff
 from sealagent.seals.verify import Policy, Rule, judge_seal, judge_signature, seal_signature_ok, signed_octets

@@ -24,7 +24,7 @@ from sealagent.documents.verify import verify_document
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
 from sealagent.pki.certificates import load_certificates
 from sealagent.pki.digests import new_digest
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.signing.line import DocumentJob
 
 __all__ = ["ROUTES"]

@@ -24,7 +24,7 @@ from sealagent.daemon.systemd import inherited_socket
 from sealagent.documents.limits import Limits
 from sealagent.errors import SealAgentError
 from sealagent.events import EventHub
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sealagent.documents.cms import SignedData, issuer_and_serial, parse_signed_data
 from sealagent.documents.limits import DEFAULT_LIMITS, Limits
 from sealagent.errors import FormatError
 from sealagent.pki.certificates import Certificate
+from sealagent.pki.cms import SignedData, issuer_and_serial, parse_signed_data
 from sealagent.pki.digests import DIGEST_BY_OID, digest
 from sealagent.pki.oids import SM2_SIGN, SM2_WITH_SM3
 from sealagent.pki.signatures import algorithm, verify

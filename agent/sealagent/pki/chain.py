@@ -121,7 +121,9 @@ async def _validate(
         else:
             authority = path.trust_anchor.authority
             assert isinstance(authority, AuthorityWithCert)
-            return PathResult(PathStatus.trusted, anchor=trusted.certificate(authority.certificate))
+            anchor = trusted.certificate(authority.certificate)
+            links = tuple(Certificate.from_der(each.dump()) for each in reversed(list(path.iter_certs(False))))
+            return PathResult(PathStatus.trusted, anchor=anchor, chain=(*links, anchor))
         if len(refused) == MAX_PATHS:
             raise _TooMuch(f"{MAX_PATHS} paths were tried: {refused[0]}")
     return _invalid("; ".join(dict.fromkeys(refused)))

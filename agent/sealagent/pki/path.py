@@ -1,73 +1,20 @@
-"""Trust anchors and certification paths (RFC 5280 chapter 6), offline.
-
-A certificate of the trust list counts in one of two ways: its octets are *pinned*, or, if it is a CA certificate, it
-anchors paths. Revocation is not asked here.
-"""
+"""Certification paths (RFC 5280 chapter 6), offline. Revocation is asked in :mod:`.revocation`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Literal
 
-from sealagent.errors import FormatError, SealAgentError
-from sealagent.pki.certificates import MAX_BUNDLE_OCTETS, Certificate, load_certificates
+from sealagent.pki.certificates import Certificate
+from sealagent.pki.trust import TrustEntry, TrustRole, TrustStore
+from sealagent.verdict import timestamp
 
-__all__ = ["MAX_OTHERS", "PathResult", "PathStatus", "TrustStore", "validate_path"]
+__all__ = ["MAX_OTHERS", "PathResult", "PathStatus", "validate_path"]
 
 MAX_OTHERS = 64  # certificates offered as possible intermediates; a signature brings three or four
-
-_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
-
-
-@dataclass(frozen=True, slots=True)
-class TrustStore:
-    """Certificates that are trusted, under a name that reports show."""
-
-    certificates: tuple[Certificate, ...]
-    name: str = ""
-
-    @classmethod
-    def load(cls, paths: Iterable[Path], name: str = "") -> TrustStore:
-        """Read certificate files, and the .pem, .crt, .cer and .der files of folders (not of their subfolders).
-
-        :raises SealAgentError: ``config_invalid`` if a file cannot be read or holds no certificate; ``path`` says
-            which one. Trust that is silently smaller than configured would be worse.
-        """
-        found: dict[bytes, Certificate] = {}
-        for path in paths:
-            for file in _files(path):
-                found.update((certificate.der, certificate) for certificate in _read(file))
-        return cls(tuple(found.values()), name)
-
-    def pins(self, certificate: Certificate) -> bool:
-        """Return whether these very octets are in the list."""
-        return certificate in self.certificates
-
-
-def _files(path: Path) -> list[Path]:
-    try:
-        if path.is_dir():
-            return sorted(each for each in path.iterdir() if each.suffix.lower() in _SUFFIXES and each.is_file())
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return [path]
-
-
-def _read(file: Path) -> list[Certificate]:
-    try:
-        with file.open("rb") as stream:
-            return load_certificates(stream.read(MAX_BUNDLE_OCTETS + 1))
-    except (OSError, FormatError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(path: Path, error: OSError | FormatError) -> SealAgentError:
-    why = error.strerror if isinstance(error, OSError) else error.message
-    return SealAgentError("config_invalid", f"trusted certificates {path}: {why}", path=str(path))
 
 
 class PathStatus(StrEnum):
@@ -88,15 +35,24 @@ class PathResult:
     """The outcome of :func:`validate_path`."""
 
     status: PathStatus
-    fault: Literal["chain", "usage"] | None = None
-    """``usage``: the certificate itself may not sign; ``chain``: everything else. Set if and only if invalid."""
+    fault: Literal["chain", "usage", "withdrawn"] | None = None
+    """``usage``: the certificate itself may not sign; ``withdrawn``: what vouched for it no longer does; ``chain``:
+    everything else. Set if and only if invalid."""
     detail: str = ""
     anchor: Certificate | None = None
     """The CA of the trust list, or the pinned certificate."""
+    entry: TrustEntry | None = field(default=None, compare=False)
+    """What the trust list says of :attr:`anchor`."""
+    chain: tuple[Certificate, ...] = field(default=(), compare=False)
+    """The path: the certificate, its issuers, last the anchor. One certificate if pinned; empty without trust."""
 
 
 def validate_path(
-    certificate: Certificate, others: Sequence[Certificate], trust: TrustStore, at: datetime
+    certificate: Certificate,
+    others: Sequence[Certificate],
+    trust: TrustStore,
+    at: datetime,
+    role: TrustRole = TrustRole.CA,
 ) -> PathResult:
     """Judge the chain and the key usage of a certificate that signed something other than certificates.
 
@@ -105,15 +61,18 @@ def validate_path(
 
     :param others: certificates that may be intermediates; they are not trusted.
     :param at: when the certificate was used, timezone-aware.
+    :param role: which entries of the trust lists vouch.
     """
     if not certificate.may_sign:
         return PathResult(PathStatus.invalid, "usage", f"{certificate.subject}: the key usage allows no signatures")
-    if trust.pins(certificate):
-        return PathResult(PathStatus.pinned, anchor=certificate)
+    if (entry := trust.entry(certificate, role)) is not None:
+        found = PathResult(PathStatus.pinned, anchor=certificate, entry=entry, chain=(certificate,))
+        return _recognised(found, at)
     if len(others) > MAX_OTHERS:
         return _invalid(f"{len(others)} certificates to build a path from; {MAX_OTHERS} are allowed")
     reachable = _reachable(certificate, others)
-    named = [each for each in trust.certificates if any(cert.names_issuer(each) for cert in reachable)]
+    known = dict.fromkeys(entry.certificate for entry in trust.entries(role))
+    named = [each for each in known if any(cert.names_issuer(each) for cert in reachable)]
     result = PathResult(PathStatus.no_anchor, detail=f"no trusted certificate of {certificate.issuer}")
     if anchors := [each for each in named if each.may_sign_certificates]:
         from sealagent.pki import chain  # slow to import; a list of pins never needs it
@@ -125,7 +84,19 @@ def validate_path(
         for issuer in named:
             if not issuer.may_sign_certificates and any(cert.is_issued_by(issuer) for cert in reachable):
                 return _invalid(f"{issuer.subject} issued a certificate of the path but is no CA certificate")
+    if result.anchor is not None:
+        result = _recognised(replace(result, entry=trust.entry(result.anchor, role)), at)
     return result
+
+
+def _recognised(result: PathResult, at: datetime) -> PathResult:
+    """Refuse what rests on an entry that was withdrawn by then."""
+    since = result.entry.withdrawn_since if result.entry else None
+    if since is None or at < since:
+        return result
+    assert result.anchor is not None
+    detail = f"{result.anchor.subject}: withdrawn since {timestamp(since)}"
+    return replace(result, status=PathStatus.invalid, fault="withdrawn", detail=detail)
 
 
 def _invalid(detail: str) -> PathResult:

@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 from sealagent.errors import FormatError, LimitExceeded
 from sealagent.pki import der
 from sealagent.pki.der import DerError, Element
+from sealagent.pki.timestamp import read_token
 from sealagent.seals.model import Extension, Picture, Seal, SealSignature
-from sealagent.seals.timestamp import read_token
 from sealagent.verdict import Note
 
 __all__ = ["parse_seal", "parse_signature", "sniff"]

@@ -13,9 +13,10 @@ from sealagent.pki.certificates import Certificate
 from sealagent.pki.der import DerError
 from sealagent.pki.digests import DIGEST_BY_OID, WEAK_DIGESTS, digest
 from sealagent.pki.keys import is_weak
-from sealagent.pki.path import PathStatus, TrustStore, validate_path
+from sealagent.pki.path import PathStatus, validate_path
+from sealagent.pki.timestamp import read_token
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Seal
-from sealagent.seals.timestamp import read_token
 from sealagent.verdict import Note, Reason, timestamp
 
 __all__ = [

@@ -21,8 +21,8 @@ from sealagent.errors import FormatError
 from sealagent.pki import der, signatures
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import WEAK_DIGESTS
-from sealagent.pki.path import TrustStore
 from sealagent.pki.signatures import SignatureCheck
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Seal, SealSignature
 from sealagent.seals.parse import parse_seal, parse_signature
 from sealagent.seals.picture import picture_note

@@ -16,7 +16,7 @@ from sealagent.clock import Clock
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.keys import load_public_key
-from sealagent.pki.path import TrustStore
+from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import parse_seal, sniff
 from sealagent.seals.store import SealStore

@@ -10,10 +10,10 @@ import pytest
 
 from ofd_samples import NOW, policy_of
 from sample_seals import Identity, authority, identity, integer, oid, tlv, utc
-from sealagent.documents.cms import issuer_and_serial, parse_signed_data
 from sealagent.documents.digital import Context, judge_bare, judge_cms, judge_unsupported
 from sealagent.errors import FormatError
 from sealagent.pki import oids
+from sealagent.pki.cms import issuer_and_serial, parse_signed_data
 from sealagent.pki.digests import digest
 from sealagent.verdict import SignatureReport, Verdict
 
