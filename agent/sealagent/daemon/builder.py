@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from sealagent import paths
 from sealagent.api.listener import UnixListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
@@ -24,6 +22,7 @@ from sealagent.daemon.systemd import inherited_socket
 from sealagent.documents.limits import Limits
 from sealagent.errors import SealAgentError
 from sealagent.events import EventHub
+from sealagent.hosting import hosted_tokens, operator_table
 from sealagent.pki.trust import TrustStore
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
@@ -32,11 +31,7 @@ from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.unlock import Unlocker
 from sealdrivers.contract import TokenService
-from sealdrivers.discovery import AllowList, ModuleCandidate, check_command, find_modules
-from sealdrivers.errors import DriverError
-from sealdrivers.host.service import HostedTokens, ModuleSpec
-from sealdrivers.host.supervisor import Timeouts
-from sealdrivers.vendors import ModuleOptions, Sm2Profile, vendor_table
+from sealdrivers.host.service import HostedTokens
 
 __all__ = ["Daemon", "build"]
 
@@ -69,53 +64,6 @@ class Daemon:
         await asyncio.to_thread(self.services.ledger.close)
         if isinstance(self.prompter, FdPinSource):
             self.prompter.close()
-
-
-def _vendor_files() -> list[Path]:
-    """Return where an operator's vendor tables are, if there are any: beside agent.toml."""
-    return [file.with_name("vendors.toml") for file in paths.config_files()]
-
-
-def _modules(settings: Settings, profiles: tuple[Sm2Profile, ...]) -> tuple[list[ModuleSpec], list[str]]:
-    """Return the modules to load, and a sentence for each that may not be."""
-    candidates: list[ModuleCandidate] = [
-        ModuleCandidate(path=module.path, source="configuration", name=module.path.name, driver=module.driver)
-        for module in settings.modules
-    ]
-    configured = {module.path: module for module in settings.modules}
-    candidates += find_modules(
-        p11_kit=settings.discovery.p11_kit,
-        vendor_table=settings.discovery.vendor_table,
-        vendor_files=_vendor_files(),
-    )
-    for each in settings.modules:
-        if each.sm2_profile and each.sm2_profile not in {profile.name for profile in profiles}:
-            known = ", ".join(profile.name for profile in profiles)
-            message = f"modules: the vendor table has no [[sm2]] entry {each.sm2_profile!r}; it has {known}"
-            raise SealAgentError("config_invalid", message, key="modules")
-    allowed = AllowList(
-        paths=[module.path for module in settings.modules], directories=settings.discovery.trusted_directories
-    )
-    specs: dict[str, ModuleSpec] = {}
-    refused: list[str] = []
-    for candidate in candidates:
-        module = configured.get(candidate.path)
-        command = module.worker if module else ()
-        try:
-            real = allowed.resolve(candidate.path)
-            check_command(command)
-        except DriverError as error:
-            if candidate.source == "configuration":
-                refused.append(error.message)
-            continue
-        options = ModuleOptions(
-            sm2=profiles if candidate.driver == "pkcs11" else (),
-            sm2_profile=module.sm2_profile if module else "",
-            findings=str(settings.state_dir / "findings"),
-        )
-        spec = ModuleSpec(real, candidate.driver, module.workers if module else 1, options)
-        specs.setdefault(str(real), replace(spec, command=command) if command else spec)
-    return list(specs.values()), refused
 
 
 async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
@@ -153,15 +101,10 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
     if interrupted:
         log.warning("%d operations were interrupted by the agent's last end; see the record", interrupted)
     events = EventHub()
-    table = vendor_table(_vendor_files())
-    specs, refused = _modules(settings, table.sm2)
-    timeouts = Timeouts(
-        sign=settings.timeouts.sign,
-        login=settings.timeouts.login,
-        generate=settings.timeouts.generate,
-        other=settings.timeouts.other,
+    table = operator_table()
+    tokens, refused = hosted_tokens(
+        settings.modules, settings.discovery, settings.timeouts, table.sm2, settings.state_dir
     )
-    tokens = HostedTokens(specs, timeouts)
     store = SealStore(settings.state_dir / "seals")
     inventory = Inventory(tokens, store, trust, clock, strict=settings.trust.strict)
     prompter = choose_prompter(
