@@ -134,5 +134,14 @@ def codes(items: Iterable[Reason | Note]) -> list[str]:
     return [item.code for item in items]
 
 
+UNASKED = ("status_not_checked", "cert_status_not_checked")
+"""What every report notes where no status service and no revocation source was given."""
+
+
+def noted(report: SignatureReport) -> list[str]:
+    """Return the codes of a report's notes, but those on questions that nobody was there to answer."""
+    return [code for code in codes(report.notes) if code not in UNASKED]
+
+
 def outcome(report: SignatureReport) -> tuple[list[str], str, bool | None]:
     return codes(report.reasons), report.verdict.value, report.intact

@@ -35,6 +35,7 @@ from ofd_samples import (
     signature_xml,
     unpack,
 )
+from sample_parties import noted
 from sample_seals import openssl
 from sealagent.documents.limits import DEFAULT_LIMITS
 from sealagent.documents.ofd.package import Package
@@ -115,7 +116,7 @@ def test_a_seal_on_a_page(sealer: Sealer) -> None:
     assert signature.intact is True
     assert signature.closed is False
     assert signature.signed_at == NOW
-    assert {note.code for note in signature.notes} == {"pinned"}
+    assert noted(signature) == ["pinned", "pinned"]
 
 
 def test_every_file_is_protected_but_the_list_and_the_two_own_files(sealer: Sealer) -> None:

@@ -47,7 +47,7 @@ def stamped(party: Party, token: Any) -> tuple[bytes, bytes]:
     value = party.maker.sign(info)
     seal_token = token(value) if callable(token) else token
     seal = assemble_seal(info, party.maker.der, party.maker.algorithm, value, seal_token)
-    tbs = build_tbs(seal, 5, party.start, digest("sm3", DOCUMENT), PATH)
+    tbs = build_tbs(seal, 5, created, digest("sm3", DOCUMENT), PATH)
     value = party.signer.sign(tbs)
     signature_token = token(value) if callable(token) else token
     return seal, assemble_signature(tbs, party.signer.der, party.signer.algorithm, value, signature_token)
@@ -60,7 +60,8 @@ def test_tokens_that_are_well_formed_are_not_silently_valid(party: Party, stamp:
     assert "timestamp_not_checked" in codes(report.reasons)
     assert "seal_timestamp" not in codes(report.reasons)
     signed = judge_signature(whole, policy, hash_of(DOCUMENT))
-    assert [(reason.code, reason.detail) for reason in signed.reasons if "timestamp" in reason.code] == [
+    found = [(reason.code, reason.detail) for reason in signed.reasons if "timestamp" in reason.code]
+    assert [(code, detail.partition(":")[0]) for code, detail in found] == [
         ("timestamp_not_checked", "seal_timestamp"),
         ("timestamp_not_checked", "sig_timestamp"),
     ]

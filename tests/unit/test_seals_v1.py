@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sample_parties import DOCUMENT, Party, codes, hash_of, outcome, version_1
+from sample_parties import DOCUMENT, Party, codes, hash_of, noted, outcome, version_1
 from sample_seals import SHA1_WITH_RSA, bits
 from sealagent.pki.digests import digest
 from sealagent.seals.verify import judge_signature
@@ -15,7 +15,7 @@ def test_version_1_with_rsa(parties: dict[str, Party]) -> None:
     for data_hash in (None, digest("sm3", DOCUMENT)):
         report = judge_signature(version_1(party, data_hash=data_hash), party.policy(), hash_of(DOCUMENT))
         assert (outcome(report), report.version) == (([], "valid", True), 1)
-        assert codes(report.notes) == ["pinned", "pinned"]
+        assert noted(report) == ["pinned", "pinned"]
     report = judge_signature(version_1(party), party.policy(), hash_of(b"other"))
     assert outcome(report) == (["data_hash"], "invalid", False)
     sha384 = judge_signature(version_1(party, data_hash=digest("sha384", DOCUMENT)), party.policy(), hash_of(DOCUMENT))

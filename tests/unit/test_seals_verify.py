@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sample_parties import DOCUMENT, KINDS, PATH, Party, codes, hash_of, outcome
+from sample_parties import DOCUMENT, KINDS, PATH, Party, codes, hash_of, noted, outcome
 from sample_seals import (
     SHA256_WITH_RSA,
     Identity,
@@ -61,7 +61,7 @@ def test_built_seals_and_signatures_are_valid(parties: dict[str, Party], kind: s
     seal = party.seal(version)
     report = judge_seal(seal, party.policy(pins=False), id="s1")
     assert outcome(report) == ([], "valid", True)
-    assert (report.notes, report.id, report.kind, report.version) == ((), "s1", "seal", version)
+    assert (noted(report), report.id, report.kind, report.version) == ([], "s1", "seal", version)
     signed = judge_signature(
         party.signature(seal, version=version),
         party.policy(pins=False),
@@ -71,7 +71,7 @@ def test_built_seals_and_signatures_are_valid(parties: dict[str, Party], kind: s
         closed=True,
     )
     assert outcome(signed) == ([], "valid", True)
-    assert (signed.notes, signed.closed, signed.signed_at) == ((), True, party.start)
+    assert (noted(signed), signed.closed, signed.signed_at) == ([], True, party.start)
     assert signed.trust == {"list": "test list", "region": ""}
     assert signed.seal is not None
     assert (signed.seal.id, signed.seal.name, signed.seal.valid_from) == ("0001", "测试章", party.start)
@@ -127,7 +127,11 @@ def test_without_an_anchor_the_verdict_is_open(party: Party) -> None:
 def test_pinned_certificates_are_noted(party: Party) -> None:
     report = judge_signature(party.signature(), party.policy(), hash_of(DOCUMENT))
     assert outcome(report) == ([], "valid", True)
-    assert report.notes == (Note("pinned", "the maker's certificate"), Note("pinned", "the signer's certificate"))
+    assert report.notes == (
+        Note("pinned", "the maker's certificate"),
+        Note("pinned", "the signer's certificate"),
+        Note("status_not_checked"),
+    )
 
 
 def test_certificates_that_may_not_sign(party: Party, tmp_path: Path) -> None:
@@ -361,7 +365,7 @@ def test_seal_made_outside_its_own_validity(party: Party) -> None:
         assert codes(judge_seal(seal, party.policy()).reasons) == ["make_time"]
         assert codes(judge_seal(seal, party.policy(strict=True)).reasons) == []
     late = judge_seal(seal_with_times(party, until, party.start, until), party.policy())
-    assert (codes(late.reasons), codes(late.notes)) == ([], ["create_after_start", "pinned"])
+    assert (codes(late.reasons), noted(late)) == ([], ["create_after_start", "pinned"])
 
 
 def test_maker_that_was_not_good_when_the_seal_was_made(party: Party) -> None:

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from sample_parties import noted
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import digest
 from sealagent.pki.sm2 import SM2PublicKey
@@ -36,7 +37,7 @@ def reasons(report: SignatureReport) -> list[str]:
 
 
 def notes(report: SignatureReport) -> list[str]:
-    return [note.code for note in report.notes]
+    return noted(report)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +227,7 @@ def test_signature_of_version_4_is_judged_at_its_signing_time(vectors: Path, pin
             "pinned",
             "signer_cert_expired_since",
             "seal_expired_since",
+            "signing_time_not_proven",
         ]
 
 

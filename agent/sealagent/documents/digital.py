@@ -17,7 +17,8 @@ from sealagent.pki.digests import DIGEST_BY_OID, digest
 from sealagent.pki.oids import SM2_SIGN, SM2_WITH_SM3
 from sealagent.pki.signatures import algorithm, verify
 from sealagent.pki.sm2 import SM2PublicKey
-from sealagent.seals.verify import Findings, Policy, intact, judge_signer, vouching_list
+from sealagent.seals.steps import judge_timestamp
+from sealagent.seals.verify import Findings, Policy, intact, judge_signer, note_unproven, vouching_list
 from sealagent.verdict import Note, Reason, SignatureReport, in_order
 
 __all__ = ["Context", "judge_bare", "judge_cms", "judge_malformed", "judge_unsupported"]
@@ -64,9 +65,11 @@ def judge_cms(data: bytes, context: Context, policy: Policy) -> SignatureReport:
     if signer is not None:
         _judge_certificate(signer, signed_at, policy, found, carried)
     _judge_content(signed, context.content, found)
-    if signed.has_timestamp:
-        found.reason("timestamp_not_checked")
-    return _report(context, found, signer, signed_at, vouching_list(signer, found.reasons, policy))
+    of_token, proven = judge_timestamp(signed.timestamp, signed.signature, "sig_timestamp", policy, signed=signed_at)
+    found.add(of_token)
+    if signer is not None:
+        note_unproven(signer, found, policy.now, proven)
+    return _report(context, found, signer, signed_at, vouching_list(found.entry, policy))
 
 
 def judge_bare(signature: bytes, context: Context, policy: Policy, limits: Limits = DEFAULT_LIMITS) -> SignatureReport:
@@ -85,7 +88,8 @@ def judge_bare(signature: bytes, context: Context, policy: Policy, limits: Limit
     else:
         found.note("signer_certificate_supplied", signer.subject)
         _judge_certificate(signer, context.claimed_time, policy, found)
-    return _report(context, found, signer, context.claimed_time, vouching_list(signer, found.reasons, policy))
+        note_unproven(signer, found, policy.now, None)
+    return _report(context, found, signer, context.claimed_time, vouching_list(found.entry, policy))
 
 
 def judge_unsupported(context: Context, name: str) -> SignatureReport:
@@ -170,7 +174,9 @@ def _judge_certificate(
     found: Findings,
     others: Sequence[Certificate] = (),
 ) -> None:
-    found.add(judge_signer(signer, signed_at or policy.now, policy, others))
+    of_signer = judge_signer(signer, signed_at or policy.now, policy, others)
+    found.add(of_signer)
+    found.entry = of_signer.entry
     if signed_at is None:
         found.reason("signing_time_unknown")
 

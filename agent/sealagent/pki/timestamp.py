@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from sealagent.pki import der
+from sealagent.pki.certificates import Certificate
 from sealagent.pki.der import DerError, Element
+from sealagent.pki.digests import DIGEST_BY_OID, digest
+from sealagent.pki.revocation import RevocationSource
+from sealagent.pki.trust import TrustEntry, TrustStore
+from sealagent.verdict import Note
 
-__all__ = ["Token", "read_token"]
+__all__ = ["Token", "TokenJudgement", "TokenState", "judge_token", "read_token"]
 
 SIGNED_DATA = ("1.2.840.113549.1.7.2", "1.2.156.10197.6.1.4.2.2")  # RFC 5652 5.1, GM/T 0010
 TST_INFO = "1.2.840.113549.1.9.16.1.4"  # RFC 3161 2.4.2
@@ -27,6 +33,43 @@ class Token:
     digest_oid: str
     """The digest of the message imprint, dotted."""
     imprint: bytes
+
+
+class TokenState(StrEnum):
+    """What a token is worth."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNTRUSTED = "untrusted"
+    """Nothing is wrong with it, and nobody we trust vouches for its authority."""
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenJudgement:
+    """The outcome of :func:`judge_token`."""
+
+    state: TokenState
+    detail: str = ""
+    time: datetime | None = None
+    """genTime in UTC, of a token that can be read."""
+    tsa: Certificate | None = None
+    entry: TrustEntry | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def judge_token(
+    data: bytes, covered: bytes | None, trust: TrustStore, revocation: RevocationSource | None, now: datetime
+) -> TokenJudgement:
+    """Judge a token (interim: its signature is not verified yet)."""
+    try:
+        claims = read_token(data)
+    except DerError as error:
+        return TokenJudgement(TokenState.BAD, str(error))
+    name = DIGEST_BY_OID.get(claims.digest_oid)
+    if covered is not None and name is not None and digest(name, covered) != claims.imprint:
+        return TokenJudgement(TokenState.BAD, "the token covers other octets")
+    return TokenJudgement(TokenState.UNTRUSTED, "", claims.time)
 
 
 def read_token(data: bytes) -> Token:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,14 +21,16 @@ from sealagent.pki import der, signatures
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import WEAK_DIGESTS
 from sealagent.pki.signatures import SignatureCheck
-from sealagent.pki.trust import TrustStore
+from sealagent.pki.trust import TrustEntry
 from sealagent.seals.model import Seal, SealSignature
 from sealagent.seals.parse import parse_seal, parse_signature
 from sealagent.seals.picture import picture_note
 from sealagent.seals.steps import (
     Findings,
+    Policy,
     judge_list,
     judge_path,
+    judge_state,
     judge_timestamp,
     judge_value,
     lists_certificate,
@@ -47,22 +48,12 @@ __all__ = [
     "judge_signature",
     "judge_signer",
     "lists_certificate",
+    "note_unproven",
     "rule_of",
     "seal_signature_ok",
     "signed_octets",
     "vouching_list",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """By what a seal or signature is judged."""
-
-    trust: TrustStore
-    now: datetime
-    """Aware. Decides what a seal alone is judged at, and the notes on what has expired since."""
-    strict: bool = False
-    """The order of 2014 and 2020 instead of 2025."""
 
 
 class Rule(StrEnum):
@@ -109,13 +100,17 @@ def judge_seal(data: bytes, policy: Policy, *, id: str = "") -> SignatureReport:
         return _malformed(id, "seal_format", error)
     found = Findings(notes=list(seal.quirks))
     maker = load_certificate(seal.maker_certificate, "maker", found)
-    found.add(_judge_seal(seal, maker, policy, policy.now))
+    of_seal = _judge_seal(seal, maker, policy, policy.now)
+    found.add(of_seal)
     if policy.now < seal.valid_from:
         found.reason("seal_not_yet_valid", f"valid from {timestamp(seal.valid_from)}")
     elif policy.now > seal.valid_until:
         found.reason("seal_expired", f"valid until {timestamp(seal.valid_until)}")
-    found.add(_judge_seal_token(seal))
-    return _report(id, seal.version, found, seal=seal, maker=maker)
+    found.add(_judge_seal_token(seal, policy))
+    of_state, status = _judge_state(seal, maker, of_seal, policy.now, policy, signed=False)
+    found.add(of_state)
+    trust = vouching_list(of_seal.entry, policy)
+    return _report(id, seal.version, found, seal=seal, maker=maker, trust=trust, status=status)
 
 
 def judge_signature(
@@ -156,15 +151,20 @@ def judge_signature(
     if signature.certificate == seal.maker_certificate:
         found.note("same_maker_and_signer")
     of_seal = _judge_seal(seal, maker, policy, at)
-    of_seal.add(_judge_seal_token(seal))
+    of_seal.add(_judge_seal_token(seal, policy))
     of_signer = _judge_signer(signature, signer, policy, at)
     of_time = _judge_seal_at(signature, policy)
+    of_state, status = _judge_state(seal, maker, of_seal, at, policy, signed=True)
+    of_time.add(of_state)
     of_data = _judge_data(signature, data_hash)
-    of_data.add(_judge_signature_token(signature))
+    of_token, proven = _judge_signature_token(signature, policy)
+    of_data.add(of_token)
     # 2014 checks the seal after the document, 2020 and 2025 before the signature value.
     old, new = (of_signer, of_data, of_seal, of_time), (of_seal, of_signer, of_time, of_data)
     for part in old if signature.version == 1 else new:
         found.add(part)
+    if signer is not None:
+        note_unproven(signer, found, policy.now, proven)
     return _report(
         id,
         signature.version,
@@ -174,7 +174,8 @@ def judge_signature(
         seal=seal,
         maker=maker,
         signer=signer,
-        trust=vouching_list(signer, found.reasons, policy),
+        trust=vouching_list(of_signer.entry, policy),
+        status=status,
     )
 
 
@@ -185,7 +186,7 @@ def judge_signer(
 
     :param others: certificates that came along and may be intermediates.
     """
-    found = judge_path(certificate, at, policy.trust, "signer", others)
+    found = judge_path(certificate, at, policy, "signer", others)
     if not certificate.valid_at(at):
         found.reason("signed_outside_cert_validity", outside(certificate, at))
     elif policy.now > certificate.not_after:
@@ -205,12 +206,19 @@ def intact(reasons: Iterable[Reason]) -> bool | None:
     return None if any(reason.code in unchecked for reason in found) else True
 
 
-def vouching_list(signer: Certificate | None, reasons: Iterable[Reason], policy: Policy) -> dict[str, str] | None:
-    """Return ``trust`` of the report: the list that vouches for the signer, if one does."""
-    doubts = {"signer_not_trusted", "signer_cert_chain", "signer_cert_usage"}
-    if signer is None or any(reason.code in doubts for reason in reasons):
-        return None
-    return {"list": policy.trust.name, "region": ""}
+def vouching_list(entry: TrustEntry | None, policy: Policy) -> dict[str, str] | None:
+    """Return ``trust`` of the report: the list, region, unit and class that vouch, if something does."""
+    return None if entry is None else entry.as_json(policy.trust.name)
+
+
+def note_unproven(signer: Certificate, found: Findings, now: datetime, proven: datetime | None) -> None:
+    """Note a signing time that nobody but the signer vouches for, where it matters: the certificate has ended since.
+
+    :param proven: the time that a trusted time-stamp proves.
+    """
+    ended = any(note.code == "signer_cert_revoked_since" for note in found.notes)
+    if (proven is None and (ended or now > signer.not_after)) or (proven is not None and proven > signer.not_after):
+        found.note("signing_time_not_proven")
 
 
 # --- steps ---
@@ -230,7 +238,9 @@ def _judge_seal(seal: Seal, maker: Certificate | None, policy: Policy, at: datet
     if not policy.strict and not seal.valid_from <= seal.created <= seal.valid_until:
         found.reason("make_time", f"created {timestamp(seal.created)}")
     judged_at = at if policy.strict else seal.created
-    found.add(judge_path(maker, judged_at, policy.trust, "maker"))
+    of_path = judge_path(maker, judged_at, policy, "maker")
+    found.add(of_path)
+    found.entry = of_path.entry
     if judged_at > maker.not_after:
         found.reason("maker_cert_expired", outside(maker, judged_at))
     elif judged_at < maker.not_before:
@@ -248,10 +258,12 @@ def _judge_signer(signature: SealSignature, signer: Certificate | None, policy: 
     found.add(judge_value(signer, signature.algorithm, signature.signature, signature.tbs, "signer"))
     found.add(judge_list(signature.seal, signer))
     if signature.time is None:
-        found.add(judge_path(signer, at, policy.trust, "signer"))
-        found.reason("signing_time_unknown")
+        of_certificate = judge_path(signer, at, policy, "signer")
+        of_certificate.reason("signing_time_unknown")
     else:
-        found.add(judge_signer(signer, at, policy))
+        of_certificate = judge_signer(signer, at, policy)
+    found.add(of_certificate)
+    found.entry = of_certificate.entry
     return found
 
 
@@ -286,14 +298,24 @@ def _judge_data(signature: SealSignature, data_hash: Callable[[str], bytes] | No
     return found
 
 
-def _judge_seal_token(seal: Seal) -> Findings:
-    return judge_timestamp(seal.timestamp, seal.signature, "seal_timestamp", seal.created)
+def _judge_state(
+    seal: Seal, maker: Certificate | None, of_seal: Findings, at: datetime, policy: Policy, *, signed: bool
+) -> tuple[Findings, str]:
+    """Ask for the seal's state. Of a seal that is no maker's, or nobody's whom we trust, nobody is asked."""
+    if maker is None or of_seal.entry is None or any(reason.code == "seal_signature" for reason in of_seal.reasons):
+        return Findings(), "not_checked"
+    return judge_state(seal, maker, at, policy, signed=signed)
 
 
-def _judge_signature_token(signature: SealSignature) -> Findings:
+def _judge_seal_token(seal: Seal, policy: Policy) -> Findings:
+    return judge_timestamp(seal.timestamp, seal.signature, "seal_timestamp", policy, made=seal.created)[0]
+
+
+def _judge_signature_token(signature: SealSignature, policy: Policy) -> tuple[Findings, datetime | None]:
     # The token in timeInfo of version 1 cannot cover the signature, which is made later.
     covered = None if signature.version == 1 else signature.signature
-    return judge_timestamp(signature.timestamp, covered, "sig_timestamp", None)
+    signed = None if signature.version == 1 else signature.time
+    return judge_timestamp(signature.timestamp, covered, "sig_timestamp", policy, signed=signed)
 
 
 # --- small things ---
@@ -330,6 +352,7 @@ def _report(
     maker: Certificate | None = None,
     signer: Certificate | None = None,
     trust: dict[str, str] | None = None,
+    status: str = "not_checked",
 ) -> SignatureReport:
     reasons = in_order(found.reasons)
     return SignatureReport(
@@ -345,6 +368,7 @@ def _report(
         signer=signer.facts() if signer else None,
         maker=maker.facts() if maker else None,
         trust=trust,
+        status=status,
     )
 
 
