@@ -438,6 +438,15 @@ CATALOG: dict[str, Problem] = {
         "Import the seal again from its .esl file.",
         "请重新导入该印章。",
     ),
+    "status_answer_invalid": _bad_input(
+        "The seal status answer is malformed",
+        "印章状态应答格式错误",
+        (
+            "Ask whoever runs the status service; nothing in the answer was used.",
+            "请联系状态查询服务的运营方；该应答未被采用。",
+        ),
+        502,
+    ),
     # Documents
     "format_unknown": _bad_input("The file is of no known format", "无法识别的文件格式"),
     "ofd_not_zip": _bad_input("The file is no OFD package", "不是 OFD 文件"),
