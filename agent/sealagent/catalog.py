@@ -524,6 +524,9 @@ CATALOG: dict[str, Problem] = {
     "certificate_invalid": _bad_input("The certificate is malformed", "证书格式错误", _DAMAGED),
     "public_key_invalid": _bad_input("The public key is malformed", "公钥格式错误", _DAMAGED),
     "algorithm_not_supported": _bad_input("The algorithm is not supported", "不支持的算法", _DAMAGED),
+    "signed_message_invalid": _bad_input(
+        "The signed message is malformed or was changed", "签名消息格式错误或已被改动", _DAMAGED
+    ),
     # The record
     "record_failed": Problem(507, "The record cannot be written", "无法写入记录", *_RECORD),
     "record_in_use": Problem(
