@@ -26,6 +26,7 @@ from sealagent.pki.certificates import load_certificates
 from sealagent.pki.digests import new_digest
 from sealagent.pki.trust import TrustStore
 from sealagent.signing.line import DocumentJob
+from sealagent.status.budget import within
 
 __all__ = ["ROUTES"]
 
@@ -155,18 +156,21 @@ async def check_document(request: web.Request) -> web.StreamResponse:
         policy = parts.inventory.policy
         brought = tuple(certificate for pem in asked.trust for certificate in load_certificates(pem.encode()))
         if brought or asked.only_these:
-            known = () if asked.only_these else policy.trust.certificates
-            policy = replace(policy, trust=TrustStore((*known, *brought), name="request"))
+            known = TrustStore(()) if asked.only_these else policy.trust
+            trust = TrustStore((*known.certificates, *brought), "request", known.listed)
+            policy = replace(policy, trust=trust)
+        if asked.offline:
+            policy = replace(policy, revocation=None, seals=None)
         if asked.at is not None:
             if asked.at.tzinfo is None:
                 raise FormatError("request_invalid", "at: give the time with its zone, e.g. 2026-01-31T12:00:00Z")
             try:
-                policy = replace(policy, now=asked.at.astimezone(UTC))
+                policy = replace(policy, now=asked.at.astimezone(UTC), present=policy.asked_at)
             except OverflowError:
                 raise FormatError("request_invalid", "at: the time lies beyond the calendar") from None
         if asked.strict is not None:
             policy = replace(policy, strict=asked.strict)
-        report = await asyncio.to_thread(verify_document, document, asked.name, policy, parts.limits.documents)
+        report = await asyncio.to_thread(verify_document, document, asked.name, within(policy), parts.limits.documents)
     return json_response(report.as_json())
 
 

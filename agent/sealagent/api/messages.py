@@ -104,6 +104,7 @@ class VerifyIn(_In):
         (), max_length=MAX_TRUST, description="certificates (PEM) that vouch beside the configured ones"
     )
     only_these: bool = Field(False, description="leave the configured trust out")
+    offline: bool = Field(False, description="ask no status service, OCSP responder or revocation list")
     strict: bool | None = Field(None, description="judge by the 2014/2020 rule; default: as configured")
 
 

@@ -174,7 +174,7 @@ def _trust(paths: tuple[Path, ...]) -> list[str]:
     metavar="TIME",
     help="Judge as of then: 2021-01-31 or 2021-01-31T08:00:00Z.",
 )
-@click.option("--offline", is_flag=True, help="Ask no service (none is asked in this version).")
+@click.option("--offline", is_flag=True, help="Ask no service: the seal's status is then not checked.")
 @click.option("--strict", is_flag=True, help="The 2014/2020 rule for seals.")
 @json_option
 def verify(
@@ -199,6 +199,7 @@ def verify(
                     at=moment.replace(tzinfo=UTC) if moment else None,
                     trust=brought,
                     strict=True if strict else None,
+                    offline=offline,
                 )
             except AgentError as error:
                 # One bad file among several does not keep the others from being judged; a lost agent does.

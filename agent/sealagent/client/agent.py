@@ -161,10 +161,12 @@ class Agent:
         trust: Sequence[str] = (),
         only_these: bool = False,
         strict: bool | None = None,
+        offline: bool = False,
     ) -> Json:
         """Return the verdict report of a document, seal or bare signature.
 
         :param trust: PEM certificates that vouch beside the agent's own.
+        :param offline: ask no status service, OCSP responder or revocation list.
         """
         with _opened(document) as (file, own_name):
             request: Json = {"name": name or own_name or "document", "trust": list(trust), "only_these": only_these}
@@ -172,6 +174,8 @@ class Agent:
                 request["at"] = at.isoformat()
             if strict is not None:
                 request["strict"] = strict
+            if offline:
+                request["offline"] = True
             report = json.loads(self._transport.document("/v1/documents/verify", request, file).read())
             assert isinstance(report, dict)
             return report

@@ -57,6 +57,12 @@ class Policy:
     """Who says in what state a seal is; None: nobody is asked, and a note says so."""
     demand_status: bool = True
     """Whether an answer that could not be had keeps the verdict from being valid; else it is a note."""
+    present: datetime | None = None
+    """The real time where :attr:`now` is another moment: against which answers are fresh."""
+
+    @property
+    def asked_at(self) -> datetime:
+        return self.present or self.now
 
 
 @dataclass(slots=True)
@@ -131,7 +137,7 @@ def judge_path(
     if result.status is PathStatus.pinned:
         found.note("pinned", f"the {role}'s certificate")
     if result.entry is not None and (source := result.entry.source) is not None:
-        if source.next_update < policy.now:
+        if source.next_update < policy.asked_at:
             found.reason("trust_list_stale", f"{source.list} was to be updated by {timestamp(source.next_update)}")
         if result.entry.trust_class is TrustClass.INTERNAL:
             found.note("internal_trust", f"the {role}: {source.unit}")
@@ -149,7 +155,7 @@ def _judge_revocation(chain: Sequence[Certificate], at: datetime, policy: Policy
         return
     for index in range(len(chain) - 1):
         assert policy.revocation is not None
-        status = policy.revocation.status(chain[index:], at, policy.now)
+        status = policy.revocation.status(chain[index:], at, policy.asked_at)
         if status.stale:
             found.note("status_old", f"{chain[index].subject}: {_answered(status)}")
         if status.state is CertificateState.REVOKED:
@@ -201,7 +207,7 @@ def judge_state(seal: Seal, maker: Certificate, at: datetime, policy: Policy, *,
     if policy.seals is None:
         found.note("status_not_checked")
         return found, "not_checked"
-    status = policy.seals.status(seal, maker, policy.now)
+    status = policy.seals.status(seal, maker, policy.asked_at)
     if not status.asked:
         found.note("status_not_checked", status.detail)
         return found, "not_checked"
@@ -266,7 +272,7 @@ def judge_timestamp(
     found = Findings()
     if token is None:
         return found, None
-    judged = judge_token(token, covered, policy.trust, policy.revocation, policy.now)
+    judged = judge_token(token, covered, policy.trust, policy.revocation, policy.asked_at)
     found.notes += judged.notes
     if judged.state is TokenState.BAD:
         found.reason(code, judged.detail)

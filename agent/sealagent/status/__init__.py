@@ -1,0 +1,1 @@
+"""Asking others whether certificates and seals are good: services, lists, kept answers."""
