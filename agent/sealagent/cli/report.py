@@ -9,7 +9,7 @@ import click
 from sealagent.cli.output import chinese, clean, say, verdict_mark
 from sealagent.verdict import NOTES, REASONS
 
-__all__ = ["explain_reason", "print_report"]
+__all__ = ["STATES", "explain_reason", "print_report", "trust_class"]
 
 
 def explain_reason(reason: dict[str, str]) -> str:
@@ -51,6 +51,7 @@ def _print_seal(item: dict[str, Any]) -> None:
         click.echo(f"  {say('seal', '印章')} {clean(seal['name'])}, {say('valid', '有效期')} {until}")
     if item["maker"] is not None:
         click.echo(f"    {say('maker', '制章者')} {clean(item['maker']['subject'])}")
+    _print_standing(item)
 
 
 def _print_signature(item: dict[str, Any]) -> None:
@@ -61,3 +62,41 @@ def _print_signature(item: dict[str, Any]) -> None:
     click.echo(f"  {identified}: {verdict_mark(item['verdict'])}  {clean(named)}, {when}")
     if item["signer"] is not None:
         click.echo(f"    {say('signer', '签章者')} {clean(item['signer']['subject'])}")
+    _print_standing(item)
+
+
+def _print_standing(item: dict[str, Any]) -> None:
+    """Print who vouches, and the seal's state; an internal seal must not look like another."""
+    trust = item["trust"]
+    if trust is not None and trust.get("unit"):
+        region = f"{trust['region']} {trust['region_name']}".strip()
+        known = clean(f"{trust['unit']}, {region}, {trust_class(trust['class'])}")
+        click.echo(f"    {say('vouched for by', '认可单位')} {known}")
+    if item["seal"] is not None:
+        english, chinese_text = STATES.get(item["status"], (item["status"],) * 2)
+        click.echo(f"    {say('seal status', '印章状态')}: {clean(say(english, chinese_text))}")
+
+
+STATES = {
+    "valid": ("valid", "有效"),
+    "made": ("made, not filed", "已制作，未备案"),
+    "filed": ("filed, not delivered", "已备案，未交付"),
+    "suspended": ("suspended", "已停用"),
+    "cancelled": ("cancelled", "已注销"),
+    "superseded": ("re-made", "已重新制作"),
+    "lost": ("lost", "已挂失"),
+    "invalid": ("declared invalid", "已标记无效"),
+    "unknown": ("could not be asked", "未能查询"),
+    "not_checked": ("not checked", "未核验"),
+}
+"""How ``status`` of a report reads: of a signature at signing time, of a seal now."""
+
+
+def trust_class(name: str) -> str:
+    """Return the class of a trust list's entry in words."""
+    words = {
+        "e-government": ("e-government", "电子政务"),
+        "commercial": ("commercial", "商业"),
+        "internal": ("INTERNAL, for the unit's own use", "内部印章，仅限本单位内部使用"),
+    }
+    return say(*words[name]) if name in words else name
