@@ -19,7 +19,10 @@ def sm3(octets: bytes) -> bytes:
 
 
 # One line of `openssl asn1parse`: offset, depth, length of the header, length of the content, type.
-LINE = re.compile(r" *(\d+):d=(\d+) +hl=(\d+) l= *(\d+) (?:cons|prim): ([A-Z0-9 _]+?) *(?::(.*)|\[HEX DUMP\].*)?$")
+LINE = re.compile(
+    r" *(\d+):d=(\d+) +hl=(\d+) l= *(\d+) (?:cons|prim): "
+    r" ?([A-Z0-9 _]+?|cont \[ \d+ \]) *(?::(.*)|\[HEX DUMP\].*)?$"
+)
 
 
 @dataclass

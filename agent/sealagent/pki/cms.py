@@ -201,7 +201,7 @@ def _content_info(element: Element) -> SignedData:
         certificates=tuple(each.raw for each in certificates),
         signer=(issuer.raw, serial.expect(der.INTEGER, "serialNumber").contents),
         digest_algorithm=_algorithm(info[2]),
-        algorithm=_algorithm(rest[0]),
+        algorithm=_algorithm(rest[0], plain=False),
         algorithm_identifier=rest[0].raw,
         signature=rest[1].octets("encryptedDigest", MAX_SIGNATURE_VALUE),
         attributes=None if attributes is None else bytes([der.SET]) + attributes.raw[1:],
@@ -223,8 +223,12 @@ def _encapsulated(element: Element) -> tuple[str, bytes | None]:
     return content_type.oid("contentType"), value.expect(der.OCTET_STRING, "content").contents
 
 
-def _algorithm(element: Element) -> str:
-    return element.expect(der.SEQUENCE, "AlgorithmIdentifier").children("AlgorithmIdentifier", 2, 1)[0].oid("algorithm")
+def _algorithm(element: Element, *, plain: bool = True) -> str:
+    """Return the OID. :param plain: of a digest: the parameters are absent or NULL (RFC 5754 2)."""
+    parts = element.expect(der.SEQUENCE, "AlgorithmIdentifier").children("AlgorithmIdentifier", 2, 1)
+    if plain and len(parts) == 2 and parts[1].raw != b"\x05\x00":
+        raise DerError("a digest algorithm with parameters")
+    return parts[0].oid("algorithm")
 
 
 def _attributes(element: Element) -> dict[str, Element]:

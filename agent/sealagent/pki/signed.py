@@ -163,7 +163,7 @@ def _attributes(content: bytes, certificate: Certificate, algorithm: SignatureAl
     from asn1crypto import cms, tsp
 
     moment = time.astimezone(UTC).replace(microsecond=0)
-    kind = "utc_time" if moment.year <= _LAST_UTC_TIME else "general_time"
+    kind = "utc_time" if moment.year <= _LAST_UTC_TIME else "generalized_time"
     named = tsp.ESSCertIDv2({"cert_hash": bytes.fromhex(certificate.sha256)})  # SHA-256 is the default: left out
     values: tuple[tuple[str, object], ...] = (
         ("content_type", _KINDS[_kind(algorithm)]),
