@@ -22,6 +22,8 @@ _CHUNK = 256 * 1024
 _LONGEST_DESCRIPTOR = 24
 """Octets: signature, CRC and two zip64 sizes (APPNOTE 4.3.9)."""
 _DRIVE = re.compile(r"[A-Za-z]:")
+_FOLDS = re.compile(r":|[. ](?:/|$)")
+"""A colon, or a segment that ends in a dot or a space."""
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\\ufffe\uffff]")
 """Control characters, the backslash, and what no XML file can name."""
 
@@ -256,4 +258,6 @@ def _check_names(entries: tuple[Entry, ...]) -> None:
 def _folded(name: str) -> str:
     """Return what a file system makes of a name that ignores case, colons onwards and dots and spaces at the end."""
     folded = name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+    if not _FOLDS.search(folded):  # nearly every name: not worth taking apart
+        return folded
     return "/".join(segment.partition(":")[0].rstrip(". ") for segment in folded.split("/"))
