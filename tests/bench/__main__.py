@@ -1,6 +1,6 @@
 """``make bench``: measure, print tables, write ``build/bench.json``.
 
-``python -m bench [--quick] [signing] [documents] [drivers] [presence]``
+``python -m bench [--quick] [signing] [documents] [judging] [drivers] [presence]``
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from agent_world import TestAuthority, World
-from bench import documents, drivers, presence, signing
+from bench import documents, drivers, judging, presence, signing
 from bench.tables import show
 from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
 
 PROJECT = Path(__file__).resolve().parents[2]
 OUT = PROJECT / "build" / "bench.json"
-BENCHMARKS: dict[str, Any] = {"signing": signing, "documents": documents, "drivers": drivers, "presence": presence}
+BENCHMARKS: dict[str, Any] = {
+    "signing": signing,
+    "documents": documents,
+    "judging": judging,
+    "drivers": drivers,
+    "presence": presence,
+}
 
 
 def main() -> None:
