@@ -63,6 +63,10 @@ _MODULE = (
     "Check the module's path and permissions; `sealagent doctor` lists what was tried.",
     "请检查模块路径与权限；可运行 sealagent doctor 查看情况。",
 )
+_SERVICE = (
+    "Check the service's address in agent.toml or in the trust list, and the network; then try again.",
+    "请检查 agent.toml 或信任列表中的服务地址以及网络，然后重试。",
+)
 
 
 def _bad_input(title: str, title_zh: str, step: tuple[str, str] = _FILE, status: int = 422) -> Problem:
@@ -438,6 +442,11 @@ CATALOG: dict[str, Problem] = {
         "Import the seal again from its .esl file.",
         "请重新导入该印章。",
     ),
+    # Services that are asked
+    "service_unreachable": Problem(502, "A service cannot be reached", "无法连接服务", *_SERVICE),
+    "service_timeout": Problem(504, "A service did not answer in time", "服务应答超时", *_SERVICE),
+    "service_refused": Problem(502, "A service refused to answer", "服务拒绝应答", *_SERVICE),
+    "service_answer_too_large": Problem(502, "A service answered too much", "服务应答过大", *_SERVICE),
     "status_answer_invalid": _bad_input(
         "The seal status answer is malformed",
         "印章状态应答格式错误",
@@ -527,6 +536,77 @@ CATALOG: dict[str, Problem] = {
     "signed_message_invalid": _bad_input(
         "The signed message is malformed or was changed", "签名消息格式错误或已被改动", _DAMAGED
     ),
+    # Trust lists
+    "trust_list_invalid": _bad_input("The trust list is malformed", "信任列表格式错误", _DAMAGED),
+    "trust_list_signer": Problem(
+        403,
+        "The trust list is signed by somebody else",
+        "信任列表的签署者不符",
+        "Compare the signer's SHA-256 with what the unit publishes elsewhere; the version before names who may follow.",
+        "请与发布单位另行公布的证书指纹核对；新的签署证书须在上一版列表中声明。",
+        Exit.REFUSED,
+    ),
+    "trust_list_rolled_back": Problem(
+        409,
+        "The trust list is older than one that was seen before",
+        "信任列表版本回退",
+        "Get the newest version from the unit that publishes it.",
+        "请向发布单位获取最新版本。",
+        Exit.REFUSED,
+    ),
+    "trust_list_conflict": Problem(
+        409,
+        "Two trust lists have the same version",
+        "同一版本号出现了不同的信任列表",
+        "Tell the unit that publishes it; until it issues a higher version the list before counts.",
+        "请告知发布单位；在其发布更高版本之前，仍以原列表为准。",
+        Exit.REFUSED,
+    ),
+    "trust_list_stale": Problem(
+        409,
+        "The trust list is out of date",
+        "信任列表已过期",
+        "Get the newest version from the unit that publishes it.",
+        "请向发布单位获取最新版本。",
+        Exit.REFUSED,
+    ),
+    "trust_list_not_found": Problem(
+        404,
+        "There is no such trust list",
+        "没有该信任列表",
+        "See `sealagent trust list`; a new one is added with `sealagent trust add`.",
+        "请查看 sealagent trust list；新列表请用 sealagent trust add 添加。",
+    ),
+    "trust_list_exists": Problem(
+        409,
+        "The trust list is there already",
+        "信任列表已存在",
+        "Bring in its new version with `sealagent trust update`.",
+        "请用 sealagent trust update 更新版本。",
+    ),
+    "trust_list_read_only": Problem(
+        403,
+        "The trust list is the administrator's",
+        "信任列表由管理员维护",
+        "Have the administrator change it in the folder that trust.lists names.",
+        "请由管理员在 trust.lists 所列目录中更改。",
+        Exit.REFUSED,
+    ),
+    "trust_list_damaged": Problem(
+        500,
+        "What is remembered of the trust list is damaged",
+        "信任列表的存档已损坏",
+        "Find out why; then move its file out of the folder trust/ in the state directory, and add the list again.",
+        "请查明原因，再将状态目录 trust/ 中的对应文件移出，然后重新添加列表。",
+    ),
+    "trust_store_full": Problem(
+        507,
+        "There is no room for another trust list",
+        "信任列表数量已达上限",
+        "Remove lists that are no longer needed.",
+        "请删除不再需要的列表。",
+    ),
+    "trust_store_failed": Problem(500, "Trust lists cannot be kept", "信任列表读写失败", *_STATE),
     # The record
     "record_failed": Problem(507, "The record cannot be written", "无法写入记录", *_RECORD),
     "record_in_use": Problem(
