@@ -40,7 +40,7 @@ def test_root_is_a_proper_ca(authority: Authority) -> None:
     assert (usage.critical, usage.value.key_cert_sign, usage.value.digital_signature) == (True, True, False)
     assert root.subject.rfc4514_string() == "CN=测试根"
     assert (root.not_valid_before_utc, root.not_valid_after_utc) == (START, END)
-    assert (authority.folder / "root.key").stat().st_mode & 0o077 == 0
+    assert (authority.folder / "ca.key").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("form", ["PEM", "DER"])
