@@ -165,7 +165,10 @@ def _anchor(cert: x509.Certificate) -> CertTrustAnchor:
         initial_permitted_subtrees=found.standard_parameters.initial_permitted_subtrees,
         initial_excluded_subtrees=found.standard_parameters.initial_excluded_subtrees,
     )
-    return CertTrustAnchor(cert, replace(found, standard_parameters=names))
+    # The library takes the limit for attribute certificates from here wherever the anchor limits its path length, finds
+    # None and fails on the first intermediate.
+    quals = replace(found, standard_parameters=names, max_aa_path_length=found.max_path_length)
+    return CertTrustAnchor(cert, quals)
 
 
 class _Signatures(SignatureValidator):
