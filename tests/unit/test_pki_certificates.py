@@ -352,6 +352,9 @@ def test_hostile_octets_are_refused_by_name_and_quickly(der: bytes) -> None:
         (extension("551d13", tlv(0x30, b"\x02\x01\x00", b"\x01\x01\xff")),),
         (tlv(0x30, bytes.fromhex("0603551d13"), b"\x01\x01\xff", tlv(0x04), tlv(0x04)),),
         (tlv(0x30, tlv(0x04), bytes.fromhex("0603551d13")),),
+        (extension("551d25", tlv(0x31)),),
+        (extension("551d25", tlv(0x30, tlv(0x02, b"\1"))),),
+        (extension("551d25", tlv(0x30, bytes.fromhex("06032a0304") * 65)),),
     ],
 )
 def test_malformed_extensions_that_are_judged(extensions: tuple[bytes, ...]) -> None:
@@ -369,6 +372,28 @@ def test_unused_bits_of_key_usage_mean_nothing() -> None:
     none = Certificate.from_der(odd_certificate(KEY, extensions=(extension("551d0f", b"\x03\x01\x00"),)))
     assert none.fields.key_usage == frozenset()
     assert not none.may_sign
+
+
+@pytest.mark.parametrize(
+    ("written", "purposes", "critical"),
+    [
+        ("extendedKeyUsage=critical,timeStamping", (oids.KP_TIME_STAMPING,), True),
+        ("extendedKeyUsage=timeStamping,1.2.3.4", (oids.KP_TIME_STAMPING, "1.2.3.4"), False),
+        ("keyUsage=digitalSignature", None, False),
+    ],
+)  # fmt: skip
+def test_extended_key_usage(tmp_path: Path, written: str, purposes: tuple[str, ...] | None, critical: bool) -> None:
+    fields = sm2_certificate(tmp_path, "Purposes", written).certificate.fields
+    assert (fields.extended_key_usage, fields.extended_key_usage_critical) == (purposes, critical)
+
+
+def test_extended_key_usage_as_it_is_written() -> None:
+    """An empty list breaks RFC 5280 and allows nothing; critical FALSE written out is not critical."""
+    purpose = bytes.fromhex("06032a0304")
+    plain = tlv(0x30, bytes.fromhex("0603551d25"), b"\x01\x01\x00", tlv(0x04, tlv(0x30, purpose)))
+    for extensions, expected in (((extension("551d25", tlv(0x30)),), ()), ((plain,), ("1.2.3.4",))):
+        fields = Certificate.from_der(odd_certificate(KEY, extensions=extensions)).fields
+        assert (fields.extended_key_usage, fields.extended_key_usage_critical) == (expected, False)
 
 
 def test_unique_identifiers_are_passed_over_and_other_fields_refused() -> None:

@@ -27,11 +27,13 @@ __all__ = [
     "certificate_request_info",
     "read_algorithm",
     "read_certificate",
+    "read_name",
     "write_algorithm",
 ]
 
 MAX_NAME_OCTETS = 8192  # of one distinguished name; comparing names is slow per character
 MAX_EXTENSIONS = 4096  # of one certificate: what fits into its largest size
+MAX_PURPOSES = 64  # of one extended key usage; certificates name one to five
 
 
 def _register_oids() -> None:
@@ -78,6 +80,9 @@ class CertificateFields:
     is_ca: bool
     key_usage: frozenset[str] | None
     """Names of :data:`_KEY_USAGES`; None where the extension is absent."""
+    extended_key_usage: tuple[str, ...] | None
+    """Purposes as dotted OIDs; None where the extension is absent."""
+    extended_key_usage_critical: bool
     quirks: tuple[str, ...]
 
 
@@ -95,7 +100,8 @@ def read_certificate(data: bytes) -> CertificateFields:
         raise DerError("not a certificate")
     serial, inner_algorithm, issuer, validity, subject, spki = fields[:6]
     times = validity.children("validity", 2, 2)
-    is_ca, usage = _extensions(fields[6:])
+    extensions = _extensions(fields[6:])
+    usage, purposes = extensions.get(_KEY_USAGE), extensions.get(_EXTENDED_KEY_USAGE)
     return CertificateFields(
         tbs=tbs.raw,
         spki=spki.raw,
@@ -107,8 +113,10 @@ def read_certificate(data: bytes) -> CertificateFields:
         inner_algorithm=inner_algorithm.raw,
         algorithm=algorithm.expect(der.SEQUENCE, "signatureAlgorithm").raw,
         signature=signature.bits("signatureValue", len(data)),
-        is_ca=is_ca,
-        key_usage=usage,
+        is_ca=_is_ca(extensions.get(_BASIC_CONSTRAINTS)),
+        key_usage=None if usage is None else _key_usage(usage),
+        extended_key_usage=None if purposes is None else _purposes(purposes),
+        extended_key_usage_critical=purposes is not None and purposes.critical,
         quirks=tuple(dict.fromkeys(note.code for note in whole.source.notes)),
     )
 
@@ -122,6 +130,7 @@ def _time(element: Element) -> datetime:
 
 _BASIC_CONSTRAINTS: Final = "2.5.29.19"
 _KEY_USAGE: Final = "2.5.29.15"
+_EXTENDED_KEY_USAGE: Final = "2.5.29.37"
 _KEY_USAGES: Final = (
     "digital_signature",
     "non_repudiation",
@@ -136,34 +145,39 @@ _KEY_USAGES: Final = (
 """The bits of keyUsage in their order (RFC 5280 4.2.1.3)."""
 
 
-def _extensions(optional: list[Element]) -> tuple[bool, frozenset[str] | None]:
-    """Read the two extensions the agent judges; the path library reads the others."""
+@dataclass(frozen=True, slots=True)
+class _Extension:
+    critical: bool
+    value: bytes
+    """What extnValue holds, DER."""
+
+
+def _extensions(optional: list[Element]) -> dict[str, _Extension]:
+    """Return the extensions by OID. The agent judges three; the path library reads the others."""
     if optional and optional[0].tag == 0x81:  # issuerUniqueID
         optional = optional[1:]
     if optional and optional[0].tag == 0x82:  # subjectUniqueID
         optional = optional[1:]
     if not optional:
-        return False, None
+        return {}
     if [each.tag for each in optional] != [0xA3]:
         raise DerError("tbsCertificate: elements beyond its definition")
     (listed,) = optional[0].children("extensions", 1, 1)
-    values: dict[str, Element] = {}
+    found: dict[str, _Extension] = {}
     for extension in listed.expect(der.SEQUENCE, "extensions").children("extensions", MAX_EXTENSIONS):
         kind, *critical, value = extension.expect(der.SEQUENCE, "Extension").children("Extension", 3, 2)
         oid = kind.oid("extnID")
-        if critical:
-            critical[0].boolean("critical")
-        if oid in values:
+        if oid in found:
             raise DerError(f"the extension {oid} is there twice")  # RFC 5280 4.2: which one counts would be a guess
-        values[oid] = value.expect(der.OCTET_STRING, "extnValue")
-    usage = values.get(_KEY_USAGE)
-    return _is_ca(values.get(_BASIC_CONSTRAINTS)), None if usage is None else _key_usage(usage)
+        octets = value.expect(der.OCTET_STRING, "extnValue").contents
+        found[oid] = _Extension(bool(critical) and critical[0].boolean("critical"), octets)
+    return found
 
 
-def _is_ca(value: Element | None) -> bool:
-    if value is None:
+def _is_ca(extension: _Extension | None) -> bool:
+    if extension is None:
         return False
-    fields = der.walk(value.contents, "basicConstraints").expect(der.SEQUENCE, "basicConstraints")
+    fields = der.walk(extension.value, "basicConstraints").expect(der.SEQUENCE, "basicConstraints")
     parts = fields.children("basicConstraints", 2)
     is_ca = bool(parts) and parts[0].tag == der.BOOLEAN and parts.pop(0).boolean("cA")
     if parts:
@@ -173,8 +187,13 @@ def _is_ca(value: Element | None) -> bool:
     return is_ca
 
 
-def _key_usage(value: Element) -> frozenset[str]:
-    octets = der.read(value.contents, "keyUsage").expect(der.BIT_STRING, "keyUsage").contents
+def _purposes(extension: _Extension) -> tuple[str, ...]:
+    listed = der.read(extension.value, "extKeyUsage").expect(der.SEQUENCE, "extKeyUsage")
+    return tuple(each.oid("KeyPurposeId") for each in listed.children("extKeyUsage", MAX_PURPOSES))
+
+
+def _key_usage(extension: _Extension) -> frozenset[str]:
+    octets = der.read(extension.value, "keyUsage").expect(der.BIT_STRING, "keyUsage").contents
     count = 8 * (len(octets) - 1) - octets[0] if octets else -1
     if count < 0 or octets[0] > 7:
         raise DerError("keyUsage: not a BIT STRING")
@@ -211,6 +230,11 @@ _ENCODINGS: Final = {
     0x1C: "utf-32-be",
     0x1E: "utf-16-be",
 }
+
+
+def read_name(data: bytes) -> NameFields:
+    """Parse a distinguished name (DER). :raises DerError: it is none."""
+    return _name(der.walk(data, "a name").expect(der.SEQUENCE, "a name"))
 
 
 def _name(element: Element) -> NameFields:

@@ -20,9 +20,6 @@ from sealagent.verdict import Note
 
 __all__ = ["SignedData", "identifies", "issuer_and_serial", "parse_signed_data", "signature_algorithm"]
 
-_ID_AA_SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.12"  # RFC 2634 5.4: with SHA-1
-_ID_AA_SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"  # RFC 5035 3
-_ID_AA_TIMESTAMP = "1.2.840.113549.1.9.16.2.14"  # RFC 3161, appendix A
 _CONTEXT_1 = 0xA1
 MAX_CERTIFICATES = 64  # certificates carried along
 MAX_ATTRIBUTES = 64
@@ -187,10 +184,10 @@ def _content_info(element: Element) -> SignedData:
     kind = found.get(oids.CMS_CONTENT_TYPE)
     imprint = found.get(oids.CMS_MESSAGE_DIGEST)
     time = found.get(oids.CMS_SIGNING_TIME)
-    token = None if unsigned is None else _attributes(unsigned).get(_ID_AA_TIMESTAMP)
+    token = None if unsigned is None else _attributes(unsigned).get(oids.AA_TIMESTAMP)
     if attributes is not None and imprint is None:
         raise DerError("the attributes hold no messageDigest")
-    named = [found.get(each) for each in (_ID_AA_SIGNING_CERTIFICATE, _ID_AA_SIGNING_CERTIFICATE_V2)]
+    named = [found.get(each) for each in (oids.AA_SIGNING_CERTIFICATE, oids.AA_SIGNING_CERTIFICATE_V2)]
     first, second = (None if each is None else each.raw for each in named)
     return SignedData(
         kind=outer,
