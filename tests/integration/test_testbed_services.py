@@ -26,7 +26,7 @@ from cryptography import x509
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.signatures import parse_algorithm, verify
 from sealagent.pki.timestamp import read_token
-from testbed.authorities import Hierarchy, hierarchy, leaf
+from testbed.authorities import NAMES, Hierarchy, hierarchy, leaf
 from testbed.faults import Fault
 from testbed.openssl import FAMILIES, SM2_ID, Credential
 from testbed.tsa import POLICY
@@ -338,7 +338,7 @@ def test_the_list_verifies_with_the_authority(bed: Bed, family: Hierarchy, tmp_p
 
 
 def test_authorities_certificates_are_served(bed: Bed, family: Hierarchy) -> None:
-    for name in ("root", "signers", "commercial", "makers"):
+    for name in NAMES:
         assert bed.ask(f"/ca/{family.family}/{name}.cer") == family.authority(name).der
 
 

@@ -17,7 +17,17 @@ from pathlib import Path
 
 from testbed.openssl import FAMILIES, KEY_TYPES, Credential, KeyType, OpensslError, new_key, new_request, run
 
-__all__ = ["PROFILES", "Authority", "Entry", "Hierarchy", "create_authority", "hierarchy", "leaf", "load_hierarchy"]
+__all__ = [
+    "NAMES",
+    "PROFILES",
+    "Authority",
+    "Entry",
+    "Hierarchy",
+    "create_authority",
+    "hierarchy",
+    "leaf",
+    "load_hierarchy",
+]
 
 PROFILES = {
     "root": (
@@ -322,6 +332,8 @@ class Hierarchy:
     """Certifies signers for other uses."""
     makers: Authority
     """Certifies makers, and who signs answers of the seal status service."""
+    internal: Authority
+    """A unit's own, below no root: certifies a maker and signers for the unit's internal seals."""
 
     @property
     def tsa(self) -> Credential:
@@ -329,16 +341,15 @@ class Hierarchy:
         return self.root.known("tsa", "tsa")
 
     def authority(self, name: str) -> Authority:
-        """Return one of the four by name. :raises KeyError: there is none of this name."""
-        return {
-            "root": self.root,
-            "signers": self.signers,
-            "commercial": self.commercial,
-            "makers": self.makers,
-        }[name]
+        """Return one of them by name. :raises KeyError: there is none of this name."""
+        if name not in NAMES:
+            raise KeyError(name)
+        found: Authority = getattr(self, name)
+        return found
 
 
-_NAMES = {"signers": "e-government signers", "commercial": "commercial signers", "makers": "makers"}
+NAMES = ("root", "signers", "commercial", "makers", "internal")
+_BELOW = {"signers": "e-government signers", "commercial": "commercial signers", "makers": "makers"}
 
 
 def hierarchy(folder: Path, family: str, url: str, now: datetime) -> Hierarchy:
@@ -349,22 +360,22 @@ def hierarchy(folder: Path, family: str, url: str, now: datetime) -> Hierarchy:
     validity = (now - timedelta(days=500), now + timedelta(days=3650))
     kind = FAMILIES[family]
     place = folder / family
-    root = create_authority(place / "root", f"Test bed root {family.upper()}", *validity, kind, url=url, path_length=1)
-    below = {
-        name: create_authority(
-            place / name, f"Test bed CA of {words} {family.upper()}", *validity, kind, parent=root, url=url
-        )
-        for name, words in _NAMES.items()
+    base = f"Test bed {family.upper()}"
+    root = create_authority(place / "root", f"{base} root", *validity, kind, url=url, path_length=1)
+    made = {
+        "root": root,
+        "internal": create_authority(place / "internal", f"{base} internal CA", *validity, kind, url=url),
     }
-    made = Hierarchy(place, family, root, below["signers"], below["commercial"], below["makers"])
-    _ = made.tsa
-    for authority in (root, *below.values()):
+    for name, words in _BELOW.items():
+        made[name] = create_authority(place / name, f"{base} CA of {words}", *validity, kind, parent=root, url=url)
+    done = Hierarchy(place, family, **made)
+    _ = done.tsa
+    for authority in made.values():
         authority.known("ocsp", "ocsp")
-    return made
+    return done
 
 
 def load_hierarchy(folder: Path, family: str) -> Hierarchy:
     """Find the authorities of a family that :func:`hierarchy` made. :raises OSError: there are none."""
     place = folder / family
-    found = {name: Authority.load(place / name) for name in ("root", "signers", "commercial", "makers")}
-    return Hierarchy(place, family, found["root"], found["signers"], found["commercial"], found["makers"])
+    return Hierarchy(place, family, **{name: Authority.load(place / name) for name in NAMES})

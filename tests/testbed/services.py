@@ -6,7 +6,7 @@
     GET  /crl/FAMILY/NAME.crl             RFC 5280 5, DER
     GET  /ca/FAMILY/NAME.cer              the authority's certificate, DER
 
-FAMILY: sm2, rsa, ec. NAME: root, signers, commercial, makers. A fault is asked for in front of any of these
+FAMILY: sm2, rsa, ec. NAME: root, signers, commercial, makers, internal. A fault is asked for in front of any of these
 (``/faulty/slow/tsa/sm2?seconds=2``), or put upon an address that certificates name, until it is taken away:
 
     PUT /faults/tsa/sm2                   the fault as JSON: {"fault": "slow", "seconds": 2}

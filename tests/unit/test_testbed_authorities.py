@@ -14,7 +14,7 @@ from sealagent.pki.certificates import Certificate
 from sealagent.pki.path import PathStatus, validate_path
 from sealagent.pki.signatures import algorithm, verify
 from sealagent.pki.trust import TrustStore
-from testbed.authorities import Authority, Hierarchy, hierarchy, leaf, load_hierarchy
+from testbed.authorities import NAMES, Authority, Hierarchy, hierarchy, leaf, load_hierarchy
 from testbed.openssl import FAMILIES, KEY_TYPES, SM2_ID, OpensslError, new_key, new_request
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -29,12 +29,12 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def all_of(family: Hierarchy) -> list[Authority]:
-    return [family.root, family.signers, family.commercial, family.makers]
+    return [family.authority(name) for name in NAMES]
 
 
 def test_a_leaf_chains_to_the_root_for_openssl_and_for_us(family: Hierarchy, tmp_path: Path) -> None:
     root = Certificate.from_der(family.root.der)
-    for authority in all_of(family)[1:]:
+    for authority in (family.signers, family.commercial, family.makers):
         made = leaf(authority, tmp_path / authority.folder.name, SUBJECT, YEAR)
         # Step by step: openssl takes the SM2 ID for the certificate in question only.
         openssl_verifies(family, made.certificate, "-partial_chain", "-CAfile", authority.certificate)
