@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sealagent.pki import oids
 from sealagent.pki.cms import issuer_and_serial, parse_signed_data
 from sealagent.pki.digests import digest
 from sealagent.verdict import SignatureReport, Verdict
+from timestamp_parts import make_token, time_stamper
 
 FILE = "<ofd:Signature>被签名的文件</ofd:Signature>".encode()
 HASH = digest("sm3", FILE)
@@ -67,7 +69,7 @@ def cms(
     carry: bool = True,
     others: tuple[Identity, ...] = (),
     name: Identity | None = None,
-    unsigned: bytes = b"",
+    unsigned: bytes | Callable[[bytes], bytes] = b"",
 ) -> bytes:
     """Return a SignedData; what is signed follows from the form unless ``message`` says it."""
     if attributes is not None:
@@ -83,7 +85,7 @@ def cms(
         b"" if attributes is None else tlv(0xA0, *attributes),
         algorithm(signer_algorithm, null=null),
         tlv(4, raw_64(signature) if raw else signature),
-        unsigned,
+        unsigned(signature) if callable(unsigned) else unsigned,
     )
     signed = tlv(
         0x30,
@@ -244,6 +246,22 @@ def test_other_algorithms_are_not_judged(signer: Identity, options: dict[str, st
 def test_a_timestamp_is_not_passed_over_in_silence(signer: Identity) -> None:
     token = tlv(0xA1, attribute("1.2.840.113549.1.9.16.2.14", tlv(0x30)))
     assert reasons(judged(cms(signer, unsigned=token), signer)) == ["sig_timestamp"]
+
+
+def test_a_timestamp_that_covers_the_signature_value(folder: Path, signer: Identity) -> None:
+    """RFC 3161 appendix A: the token is an unsigned attribute over encryptedDigest."""
+    tsa = time_stamper(folder, "sm2", "tsa")
+
+    def judge(covered: Callable[[bytes], bytes]) -> SignatureReport:
+        def token(value: bytes) -> bytes:
+            return tlv(0xA1, attribute("1.2.840.113549.1.9.16.2.14", make_token(tsa, covered(value), NOW)))
+
+        return judged(cms(signer, unsigned=token), signer, tsa)
+
+    good = judge(lambda value: value)
+    assert (reasons(good), good.verdict) == ([], Verdict.VALID)
+    assert "time_stamped" in notes(good)
+    assert reasons(judge(lambda value: value + b"x")) == ["sig_timestamp"]
 
 
 def test_malformed(signer: Identity) -> None:

@@ -1,17 +1,21 @@
-"""Time-stamp tokens in seals and signatures: junk and tokens over other octets are refused, none is silently valid."""
+"""Time-stamp tokens in seals and signatures: a good one proves a time, a wrong one ends it, none is silently valid."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from sample_parties import DOCUMENT, PATH, Party, codes, hash_of, outcome, version_1
-from sample_seals import bits, identity, integer, oid, openssl, raw_seal, tlv
+from sample_seals import Identity, bits, identity, integer, oid, openssl, raw_seal, tlv
+from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import digest
+from sealagent.pki.trust import TrustEntry, TrustRole, TrustStore
 from sealagent.seals.build import assemble_seal, assemble_signature, build_tbs
-from sealagent.seals.verify import judge_seal, judge_signature
+from sealagent.seals.verify import Policy, judge_seal, judge_signature
+from timestamp_parts import make_token, time_stamper
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,89 @@ def test_version_1_with_a_token_as_its_time(parties: dict[str, Party], stamp: An
     assert abs(report.signed_at - datetime.now(UTC)) < timedelta(minutes=10)
     assert "timestamp_not_checked" in codes(report.reasons)
     assert report.verdict != "valid"
+
+
+# --- tokens of an authority that is trusted ---
+
+
+@pytest.fixture(scope="module")
+def tsas(parties: dict[str, Party], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Identity]:
+    """An authority under each party's CA."""
+    return {
+        kind: time_stamper(tmp_path_factory.mktemp(f"tsa-{kind}"), party.ca.kind, "tsa", ca=party.ca)
+        for kind, party in parties.items()
+    }
+
+
+def trusting(party: Party, now: datetime | None = None) -> Policy:
+    """Maker and signer by their CA; the CA for time-stamps too."""
+    store = TrustStore((), "lists", (TrustEntry(Certificate.from_der(party.ca.der)),))
+    return Policy(store, now or party.start + timedelta(days=2))
+
+
+def with_tokens(
+    party: Party, tsa: Identity, *, sealed: datetime, signed: datetime, stamped: datetime
+) -> tuple[bytes, bytes]:
+    """A version 5 seal made and stamped at one moment, and a signature made and stamped at others."""
+    info = party.info(5, created=sealed, valid_from=sealed, valid_until=sealed + timedelta(days=7000))
+    value = party.maker.sign(info)
+    seal = assemble_seal(info, party.maker.der, party.maker.algorithm, value, make_token(tsa, value, sealed))
+    tbs = build_tbs(seal, 5, signed, digest("sm3", DOCUMENT), PATH)
+    value = party.signer.sign(tbs)
+    token = make_token(tsa, value, stamped)
+    return seal, assemble_signature(tbs, party.signer.der, party.signer.algorithm, value, token)
+
+
+def test_good_tokens_over_seal_and_signature(parties: dict[str, Party], tsas: dict[str, Identity]) -> None:
+    for kind, party in parties.items():
+        moment = party.start + timedelta(hours=1)
+        seal, whole = with_tokens(party, tsas[kind], sealed=party.start, signed=moment, stamped=moment)
+        alone = judge_seal(seal, trusting(party))
+        assert outcome(alone) == ([], "valid", True)
+        assert codes(alone.notes).count("time_stamped") == 1
+        report = judge_signature(whole, trusting(party), hash_of(DOCUMENT))
+        assert outcome(report) == ([], "valid", True)
+        assert codes(report.notes).count("time_stamped") == 2
+
+
+def test_a_tsa_that_is_trusted_for_something_else(party: Party, tsas: dict[str, Identity]) -> None:
+    moment = party.start + timedelta(hours=1)
+    _, whole = with_tokens(party, tsas["sm2"], sealed=party.start, signed=moment, stamped=moment)
+    roles = frozenset({TrustRole.CA, TrustRole.MAKER})
+    store = TrustStore((), "lists", (TrustEntry(Certificate.from_der(party.ca.der), roles),))
+    report = judge_signature(whole, replace(trusting(party), trust=store), hash_of(DOCUMENT))
+    assert outcome(report) == (["timestamp_not_checked", "timestamp_not_checked"], "indeterminate", True)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"), [(timedelta(minutes=4), []), (timedelta(minutes=6), ["sig_timestamp"]), (-timedelta(1), [])]
+)
+def test_signed_after_its_token(party: Party, tsas: dict[str, Identity], late: timedelta, expected: list[str]) -> None:
+    """A clock may be some minutes ahead of the authority's; a signature is not stamped before it exists."""
+    stamped = party.start + timedelta(days=1)
+    _, whole = with_tokens(party, tsas["sm2"], sealed=party.start, signed=stamped + late, stamped=stamped)
+    report = judge_signature(whole, trusting(party), hash_of(DOCUMENT))
+    assert codes(report.reasons) == expected
+
+
+def test_a_token_proves_a_time_that_outlives_the_certificate(party: Party, tsas: dict[str, Identity]) -> None:
+    signed, after = party.start + timedelta(days=1), party.end + timedelta(days=1)
+    _, whole = with_tokens(party, tsas["sm2"], sealed=party.start, signed=signed, stamped=signed)
+    proven = judge_signature(whole, trusting(party, after), hash_of(DOCUMENT))
+    assert outcome(proven) == ([], "valid", True)
+    assert {"signer_cert_expired_since", "time_stamped"} <= set(codes(proven.notes))
+    assert "signing_time_not_proven" not in codes(proven.notes)
+    claimed = judge_signature(party.signature(time=signed), trusting(party, after), hash_of(DOCUMENT))
+    assert "signing_time_not_proven" in codes(claimed.notes)
+
+
+def test_a_wrong_token_decides_after_the_document(party: Party, tsas: dict[str, Identity]) -> None:
+    moment = party.start + timedelta(hours=1)
+    seal, _ = with_tokens(party, tsas["sm2"], sealed=party.start, signed=moment, stamped=moment)
+    tbs = build_tbs(seal, 5, moment, digest("sm3", DOCUMENT), PATH)
+    value = party.signer.sign(tbs)
+    token = make_token(tsas["sm2"], b"other octets", moment)
+    whole = assemble_signature(tbs, party.signer.der, party.signer.algorithm, value, token)
+    report = judge_signature(whole, trusting(party), hash_of(b"another document"))
+    assert codes(report.reasons) == ["data_hash", "sig_timestamp"]
+    assert report.reasons[1].detail == "the token covers other octets"
