@@ -65,8 +65,7 @@ def usual_attributes(
             attribute(oids.CMS_MESSAGE_DIGEST, tlv(4, digest or digest_of(who, content))),
             attribute(oids.CMS_SIGNING_TIME, utc(moment.strftime("%y%m%d%H%M%SZ"))),
             named(who.der),
-        ],
-        key=lambda each: (len(each), each),
+        ]
     )
 
 

@@ -67,6 +67,10 @@ _SERVICE = (
     "Check the service's address in agent.toml or in the trust list, and the network; then try again.",
     "请检查 agent.toml 或信任列表中的服务地址以及网络，然后重试。",
 )
+_TSA = (
+    "Try again later; if it persists, ask who runs the time-stamping authority.",
+    "请稍后重试；若仍失败，请联系时间戳机构。",
+)
 
 
 def _bad_input(title: str, title_zh: str, step: tuple[str, str] = _FILE, status: int = 422) -> Problem:
@@ -536,6 +540,10 @@ CATALOG: dict[str, Problem] = {
     "signed_message_invalid": _bad_input(
         "The signed message is malformed or was changed", "签名消息格式错误或已被改动", _DAMAGED
     ),
+    "timestamp_invalid": _bad_input(
+        "The time-stamping authority's answer is of no use", "时间戳机构的应答无效", _TSA, 502
+    ),
+    "timestamp_refused": _bad_input("The time-stamping authority refuses", "时间戳机构拒绝签发时间戳", _TSA, 502),
     # Trust lists
     "trust_list_invalid": _bad_input("The trust list is malformed", "信任列表格式错误", _DAMAGED),
     "trust_list_signer": Problem(
