@@ -6,37 +6,10 @@ source raises.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+from sealagent.catalog_maker import MAKER
+from sealagent.problems import Exit, Problem
 
 __all__ = ["CATALOG", "Exit", "Problem", "problem"]
-
-
-class Exit(IntEnum):
-    """Exit status of the command line (design §6)."""
-
-    OK = 0
-    FAILURE = 1
-    USAGE = 2
-    NOT_VALID = 3
-    NO_TOKEN = 4
-    PIN = 5
-    REFUSED = 6
-    UNREACHABLE = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What a code means to people and programs."""
-
-    status: int
-    """HTTP status."""
-    title: str
-    title_zh: str
-    next_step: str
-    next_step_zh: str
-    exit: Exit = Exit.FAILURE
-
 
 _FILE = ("Send a file of the named format.", "请提交所述格式的文件。")
 _LIMIT = (
@@ -49,6 +22,14 @@ _PLACE = (
     "请选择文档中存在的页及页内位置：--at 页,X,Y，单位毫米，自左上角起。",
 )
 _REQUEST = ("Correct the named field; GET /v1/openapi.json describes the request.", "请按接口文档更正所述字段。")
+_DESIGN = (
+    "Correct the named part; `sealagent maker draw --help` shows what there is.",
+    "请更正所述部分；可运行 sealagent maker draw --help 查看选项。",
+)
+_FONT = (
+    "Install one of the named Debian packages, or name a font file with --font.",
+    "请安装所述 Debian 字体包，或用 --font 指定字体文件。",
+)
 _RECORD = (
     "Free space where the record is kept, then try again; nothing was released.",
     "请为记录文件腾出空间后重试；签名未被放行。",
@@ -62,6 +43,10 @@ _DEVICE = (
 _MODULE = (
     "Check the module's path and permissions; `sealagent doctor` lists what was tried.",
     "请检查模块路径与权限；可运行 sealagent doctor 查看情况。",
+)
+_STATUS_SIGNER = (
+    "Check who signs for the status service: the trust list, or `signers` of the service in agent.toml.",
+    "请检查状态服务的签署者：信任列表，或 agent.toml 中该服务的 signers。",
 )
 _SERVICE = (
     "Check the service's address in agent.toml or in the trust list, and the network; then try again.",
@@ -446,11 +431,56 @@ CATALOG: dict[str, Problem] = {
         "Import the seal again from its .esl file.",
         "请重新导入该印章。",
     ),
+    # Pictures of seals
+    "design_invalid": _bad_input("The seal cannot be drawn so", "印章设计参数错误", _DESIGN),
+    "glyph_missing": _bad_input("The font lacks a character", "字体缺少所需文字", _FONT),
+    "font_invalid": _bad_input("The font file cannot be used", "字体文件不可用", _FONT),
+    "font_not_found": Problem(500, "There is no font to draw with", "没有可用的中文字体", *_FONT),
+    "drawing_unavailable": Problem(
+        501,
+        "Drawing and checking pictures is not installed",
+        "未安装印章绘制与图像检查组件",
+        "Install the extra: pip install 'sealagent[maker]'.",
+        "请安装附加组件：pip install 'sealagent[maker]'。",
+    ),
     # Services that are asked
     "service_unreachable": Problem(502, "A service cannot be reached", "无法连接服务", *_SERVICE),
     "service_timeout": Problem(504, "A service did not answer in time", "服务应答超时", *_SERVICE),
     "service_refused": Problem(502, "A service refused to answer", "服务拒绝应答", *_SERVICE),
     "service_answer_too_large": Problem(502, "A service answered too much", "服务应答过大", *_SERVICE),
+    "status_answer_refused": Problem(
+        502, "A seal status answer does not count", "印章状态应答不被采信", *_STATUS_SIGNER
+    ),
+    "status_list_rolled_back": Problem(
+        409,
+        "The status list is older than one that was used before",
+        "印章状态列表版本回退",
+        "Get the newest list from the unit that publishes it.",
+        "请向发布单位获取最新列表。",
+    ),
+    "status_list_conflict": Problem(
+        409,
+        "Two status lists have the same sequence",
+        "同一版本号出现了不同的印章状态列表",
+        "Tell the unit that publishes it; until it issues a higher sequence neither counts.",
+        "请告知发布单位；在其发布更高版本之前均不采用。",
+    ),
+    "status_state_failed": Problem(
+        500,
+        "What is remembered of status lists cannot be read or written",
+        "印章状态列表的版本记忆无法读写",
+        "Check the named file and its disk; if it is removed, an older list may count as the newest.",
+        "请检查所述文件及磁盘；删除该文件后，旧列表可能被当作最新列表。",
+    ),
+    # Evidence
+    "evidence_not_found": Problem(
+        404,
+        "There is no such evidence",
+        "没有该证据",
+        "The record names what was kept: `sealagent record show`, status.",
+        "记录中列有所保存的证据：sealagent record show 的 status 部分。",
+    ),
+    "evidence_failed": Problem(500, "Evidence cannot be kept or read", "证据无法保存或读取", *_STATE),
     "status_answer_invalid": _bad_input(
         "The seal status answer is malformed",
         "印章状态应答格式错误",
@@ -615,6 +645,56 @@ CATALOG: dict[str, Problem] = {
         "请删除不再需要的列表。",
     ),
     "trust_store_failed": Problem(500, "Trust lists cannot be kept", "信任列表读写失败", *_STATE),
+    # The test bed
+    "testbed_needs_source": Problem(
+        501,
+        "The test bed needs a source checkout",
+        "测试环境需要源码目录",
+        "Run it from a checkout in which `make setup` was run, or name one in SEALAGENT_SOURCE.",
+        "请在已执行 make setup 的源码目录中运行，或用 SEALAGENT_SOURCE 指定源码目录。",
+    ),
+    "testbed_packages_missing": Problem(
+        501,
+        "The test bed lacks parts of the system",
+        "缺少测试环境所需的系统软件包",
+        "Install the named packages (`make setup` in the checkout does), then try again.",
+        "请安装所列软件包（可在源码目录执行 make setup），然后重试。",
+    ),
+    "testbed_busy": Problem(
+        409,
+        "Another command is at work on this test bed",
+        "另一条命令正在操作该测试环境",
+        "Wait until it has ended, or choose another folder with --dir.",
+        "请等待其结束，或用 --dir 另选目录。",
+    ),
+    "testbed_unfinished": Problem(
+        409,
+        "The test bed is half made",
+        "测试环境未建成",
+        "Remove it with `sealagent testbed down`, then make it anew.",
+        "请先运行 sealagent testbed down 删除，再重新建立。",
+    ),
+    "testbed_foreign_folder": Problem(
+        409,
+        "The folder is no test bed",
+        "该目录不是测试环境",
+        "Choose another folder with --dir; nothing in this one was touched.",
+        "请用 --dir 另选目录；该目录中的内容未被改动。",
+    ),
+    "testbed_port_busy": Problem(
+        409,
+        "A port that the test bed's certificates name is taken",
+        "测试环境证书所用的端口已被占用",
+        "End the program that has it, or make a new test bed: `sealagent testbed down`, then `sealagent testbed up`.",
+        "请结束占用该端口的程序，或先运行 sealagent testbed down，再重新建立。",
+    ),
+    "testbed_step_failed": Problem(
+        500,
+        "A step of the test bed failed",
+        "测试环境的某一步骤失败",
+        "Nothing of it runs any more; the logs are in its folder run/. Remove it with `sealagent testbed down`.",
+        "其进程均已停止，日志在其 run/ 目录中；请运行 sealagent testbed down 删除。",
+    ),
     # The record
     "record_failed": Problem(507, "The record cannot be written", "无法写入记录", *_RECORD),
     "record_in_use": Problem(
@@ -666,6 +746,8 @@ CATALOG: dict[str, Problem] = {
     "record_not_found": Problem(
         404, "There is no such record", "没有该条记录", "See `sealagent record list`.", "请查看记录列表。"
     ),
+    # The maker
+    **MAKER,
 }
 
 
