@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 
 from openssl_parts import parsed, sm3
 from sample_seals import Identity, integer, oid, tlv, utc
@@ -28,6 +29,7 @@ def attribute(kind: str, *values: bytes) -> bytes:
     return tlv(0x30, oid(kind), tlv(0x31, *values))
 
 
+@cache
 def issuer_serial(certificate: bytes) -> tuple[bytes, bytes]:
     """Return a certificate's issuer and serial number, DER, where OpenSSL says they are."""
     fields = parsed(certificate).children[0].children
