@@ -120,7 +120,7 @@ async def opened_line(
     with Ledger.open(directory / "record.sqlite", clock) as ledger:
         async with hosted(spec(token, workers)) as tokens:
             trust = TrustStore(tuple(roots))
-            inventory = Inventory(tokens, SealStore(directory / "seals"), trust, clock, strict=False)
+            inventory = Inventory(tokens, SealStore(directory / "seals"), lambda: trust, clock, strict=False)
             unlocker = Unlocker(tokens, prompter, clock, events.append, idle_seconds=idle, absolute_seconds=absolute)
             line = SigningLine(
                 tokens=tokens,

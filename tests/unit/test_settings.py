@@ -58,6 +58,8 @@ def test_the_example_documents_every_key_and_no_other() -> None:
         ("[limits]\nconnections = 0", "limits.connections"),
         ("[pin]\nsource = 'guess'", "pin.source"),
         ("[[modules]]\nworkers = 2", "modules.0.path"),
+        ("[trust]\nlists = ['/etc/trust-lists']", "list_signers"),
+        ("[trust]\nlist_signers = ['ab']", "trust.list_signers.0"),
         ("= broken", ""),
     ],
 )

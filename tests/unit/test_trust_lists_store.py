@@ -2,89 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from pki_parts import issue
+from trust_store_parts import CENTRE, HEIR, MAKER, MALLORY, START, Store, flip, refused, store_of, version
 
 from sealagent.errors import LimitExceeded, SealAgentError
 from sealagent.pki import trustfiles, trustlists
 from sealagent.pki.trust import TrustRole, TrustStore
 from sealagent.pki.trustfiles import Floor, Kept, TrustFiles
-from sealagent.pki.trustlist import MAX_TRUST_LIST, TrustList, read_trust_list
-from sealagent.pki.trustlists import TrustLists
-from trust_parts import MONTH, Publisher, listed
-
-START = datetime(2026, 6, 1, tzinfo=UTC)
-MAKER = issue("maker").certificate
-
-
-def publisher(name: str, list_id: str = "beijing") -> Publisher:
-    issued = issue(name)
-    assert isinstance(issued.key, ec.EllipticCurvePrivateKey)
-    key = issued.key
-    return Publisher(issued.certificate.der, lambda octets: key.sign(octets, ec.ECDSA(hashes.SHA256())), list_id)
-
-
-CENTRE = publisher("centre")
-HEIR = publisher("heir")
-MALLORY = publisher("mallory")
-
-
-def version(sequence: int, by: Publisher = CENTRE, **changes: object) -> bytes:
-    return by.publish(sequence, **{"issued_at": START, "entries": [listed(MAKER.der, since=START)], **changes})
-
-
-@dataclass
-class Store:
-    """Trust lists in a directory, at a time of the test's own."""
-
-    folder: Path
-    now: datetime = START
-    configured: tuple[Path, ...] = ()
-    signers: tuple[str, ...] = (CENTRE.sha256,)
-    lists: TrustLists = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.again()
-
-    def again(self) -> TrustLists:
-        """Begin anew, as after a restart."""
-        self.lists = TrustLists(self.folder, lambda: self.now, configured=self.configured, signers=self.signers)
-        return self.lists
-
-    def add(self, data: bytes, by: Publisher = CENTRE, *, new_signer: bool = False) -> TrustList:
-        return self.lists.add(data, by.sha256, new_signer=new_signer)
-
-    @property
-    def sequences(self) -> dict[str, int]:
-        return {held.list.id: held.list.sequence for held in self.lists.lists}
-
-    def file(self, list_id: str = "beijing") -> Path:
-        return self.folder / f"{list_id}.list"
+from sealagent.pki.trustlist import MAX_TRUST_LIST
+from trust_parts import MONTH
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "state" / "trust")
-
-
-def refused(act: Callable[[], object]) -> str:
-    with pytest.raises(SealAgentError) as caught:
-        act()
-    return caught.value.code
 
 
 def test_nothing_is_made_until_a_list_is_added(store: Store) -> None:
@@ -105,13 +42,6 @@ def test_a_list_is_added_updated_and_removed(store: Store) -> None:
     for act in (lambda: store.lists.get("beijing"), lambda: store.lists.remove("beijing")):
         assert refused(act) == "trust_list_not_found"
     assert refused(lambda: store.lists.update(version(5))) == "trust_list_not_found"
-
-
-def store_of(store: Store) -> Store:
-    """Return what a restart finds; nothing may be wrong with it."""
-    other = Store(store.folder, store.now, store.configured, store.signers)
-    assert other.lists.faults == ()
-    return other
 
 
 def test_files_are_private_and_the_folder_is(store: Store) -> None:
@@ -244,14 +174,8 @@ def test_an_import_changes_what_the_judge_is_given_at_once(store: Store) -> None
 # What lies on the disk
 
 
-def _flip(file: Path, place: int) -> None:
-    octets = bytearray(file.read_bytes())
-    octets[place] ^= 1
-    file.write_bytes(octets)
-
-
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "the message is changed": lambda file: _flip(file, -1),
+    "the message is changed": lambda file: flip(file, -1),
     "the message is cut": lambda file: file.write_bytes(file.read_bytes()[:-1]),
     "the message is of another version": lambda file: file.write_bytes(
         file.read_bytes().split(b"\n", 1)[0] + b"\n" + version(2)
@@ -456,280 +380,3 @@ def test_many_at_once_leave_the_highest(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert store.sequences == store_of(store).sequences == {"beijing": 29}
-
-
-# The administrator's lists
-
-
-@pytest.fixture
-def managed(tmp_path: Path) -> Store:
-    folder = tmp_path / "etc"
-    folder.mkdir()
-    return Store(tmp_path / "trust", configured=(folder,))
-
-
-def test_the_administrators_lists_count_if_a_named_signer_signed_them(managed: Store) -> None:
-    (folder,) = managed.configured
-    (folder / "beijing.p7m").write_bytes(version(3))
-    (folder / "shanghai").write_bytes(version(1, MALLORY, id="shanghai"))
-    (folder / "README").write_text("whoever reads this")
-    (folder / ".beijing.swp").write_text("not looked at")
-    assert managed.lists.refresh()
-    assert managed.sequences == {"beijing": 3}
-    assert managed.lists.get("beijing").origin == "configured"
-    faults = managed.lists.faults
-    assert len(faults) == 2
-    assert "README" in faults[0]
-    assert MALLORY.sha256 in faults[1]
-    assert "trust.list_signers" in faults[1]
-    for act in (
-        lambda: managed.lists.remove("beijing"),
-        lambda: managed.lists.update(version(4)),
-        lambda: managed.add(version(4)),
-    ):
-        assert refused(act) == "trust_list_read_only"
-
-
-def test_the_administrators_files_are_read_again_when_they_change(managed: Store) -> None:
-    (folder,) = managed.configured
-    file = folder / "beijing"
-    assert not managed.lists.refresh()
-    file.write_bytes(version(3))
-    assert managed.lists.refresh()
-    before = managed.lists.entries()
-    assert not managed.lists.refresh()
-    file.write_bytes(version(4))
-    assert managed.lists.refresh()
-    assert managed.sequences == {"beijing": 4}
-    assert managed.lists.entries() != before
-    file.unlink()
-    assert managed.lists.refresh()
-    assert managed.sequences == {}
-    (folder / "old").write_bytes(version(3))
-    assert managed.lists.refresh()
-    assert managed.sequences == {}
-    assert "older than version 4" in managed.lists.faults[0]
-    assert "older than version 4" in managed.again().faults[0], "also after a restart"
-
-
-def test_the_newest_of_the_administrators_files_counts_and_two_of_one_version_do_not(managed: Store) -> None:
-    (folder,) = managed.configured
-    for sequence in (2, 4, 3):
-        (folder / str(sequence)).write_bytes(version(sequence))
-    (folder / "copy").write_bytes(version(4))
-    managed.lists.refresh()
-    assert (managed.sequences, managed.lists.faults) == ({"beijing": 4}, ())
-    other = version(5, unit="另一个单位")
-    (folder / "a").write_bytes(version(5))
-    (folder / "b").write_bytes(other)
-    managed.lists.refresh()
-    assert managed.sequences == {}
-    assert "none of them counts" in managed.lists.faults[0]
-    (folder / "b").unlink()
-    managed.lists.refresh()
-    assert managed.sequences == {"beijing": 5}
-    (folder / "b").write_bytes(other)
-    managed.lists.refresh()
-    assert managed.sequences == {"beijing": 5}, "the one that was seen first"
-    (folder / "a").unlink()
-    managed.lists.refresh()
-    assert managed.sequences == {}
-    assert managed.lists.faults != ()
-
-
-def test_the_administrators_list_takes_the_place_of_one_that_was_added(managed: Store) -> None:
-    (folder,) = managed.configured
-    managed.add(version(3))
-    (folder / "old").write_bytes(version(2))
-    managed.lists.refresh()
-    assert managed.lists.get("beijing").origin == "added"
-    assert "older than version 3" in managed.lists.faults[0]
-    (folder / "new").write_bytes(version(4))
-    managed.lists.refresh()
-    assert managed.lists.get("beijing").origin == "configured"
-    assert managed.lists.faults == ()
-    (folder / "new").unlink()
-    (folder / "old").unlink()
-    assert managed.again().lists == ()
-    assert refused(lambda: managed.add(version(3))) == "trust_list_rolled_back"
-    assert managed.add(version(4)).sequence == 4
-
-
-def test_the_administrators_list_mends_a_damaged_one_but_not_a_damaged_memory(managed: Store) -> None:
-    (folder,) = managed.configured
-    managed.add(version(3))
-    _flip(managed.file(), -1)
-    assert len(managed.again().faults) == 1
-    (folder / "new").write_bytes(version(3))
-    managed.lists.refresh()
-    assert (managed.sequences, managed.lists.faults) == ({"beijing": 3}, ())
-    managed.file().write_bytes(b"damaged")
-    managed.again()
-    assert managed.sequences == {"beijing": 3}
-    assert managed.lists.faults == ("trust list beijing: its first line is damaged",)
-    assert managed.file().read_bytes() == b"damaged"
-
-
-def test_an_administrators_list_of_the_future_counts_when_its_time_comes(managed: Store) -> None:
-    (folder,) = managed.configured
-    (folder / "new").write_bytes(version(3, issued_at=START + MONTH))
-    managed.lists.refresh()
-    assert managed.sequences == {}
-    assert "in the future" in managed.lists.faults[0]
-    assert not managed.lists.refresh()
-    managed.now = START + MONTH
-    assert managed.lists.refresh()
-    assert (managed.sequences, managed.lists.faults) == ({"beijing": 3}, ())
-
-
-def test_a_place_of_the_administrators_that_is_not_there_is_a_fault(managed: Store, tmp_path: Path) -> None:
-    single = tmp_path / "single"
-    single.write_bytes(version(2))
-    managed.configured = (tmp_path / "nowhere", single)
-    assert managed.again().faults == (f"trust list {tmp_path / 'nowhere'}: No such file or directory",)
-    assert managed.sequences == {"beijing": 2}
-
-
-def test_hostile_files_in_the_administrators_folder_are_faults(managed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder,) = managed.configured
-    os.mkfifo(folder / "fifo")
-    (folder / "folder").mkdir()
-    (folder / "large").write_bytes(bytes(MAX_TRUST_LIST + 1))
-    (folder / "loop").symlink_to(folder / "loop")
-    managed.lists.refresh()
-    assert len(managed.lists.faults) == 4
-    (folder / "loop").unlink()
-    monkeypatch.setattr(trustlists, "MAX_FILES", 2)
-    managed.lists.refresh()
-    assert any("more than 2 files" in fault for fault in managed.lists.faults)
-
-
-def test_what_is_seen_but_cannot_be_remembered_counts_and_is_told(
-    managed: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder,) = managed.configured
-    (folder / "new").write_bytes(version(3))
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(trustfiles.os, "fsync", full)
-    managed.lists.refresh()
-    assert managed.sequences == {"beijing": 3}
-    assert "will not be noticed after a restart" in managed.lists.faults[0]
-
-
-# Everything, in any order
-
-
-@functools.cache
-def _all_versions() -> list[tuple[Publisher, bytes]]:
-    """Versions 1 to 4 by each publisher, each in two forms."""
-    return [
-        (by, version(sequence, by, next_signers=names))
-        for sequence in range(1, 5)
-        for by in (CENTRE, HEIR, MALLORY)
-        for names in ((), (HEIR.sha256,))
-    ]
-
-
-class Versions(RuleBasedStateMachine):
-    """Whatever is brought in and whoever brings it: the version in force never goes back, nor does its memory."""
-
-    data = Bundle("data")
-
-    @initialize(target=data)
-    def publish(self) -> object:
-        return multiple(*_all_versions())
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.place = tempfile.TemporaryDirectory(prefix="trust")
-        self.store = Store(Path(self.place.name) / "trust")
-        self.highest = 0
-        self.content = ""
-        self.successors: frozenset[str] = frozenset()
-        self.kept: int | None = None
-
-    def teardown(self) -> None:
-        self.place.cleanup()
-
-    def _came_in(self, found: TrustList) -> None:
-        assert found.sequence >= self.highest
-        assert found.sequence > self.highest or found.content_sha256 == self.content
-        self.highest, self.content, self.kept = found.sequence, found.content_sha256, found.sequence
-        self.successors = frozenset((found.signer.sha256, *found.next_signers))
-
-    @rule(data=data, confirmed=st.sampled_from([CENTRE, HEIR, MALLORY]), open_eyes=st.booleans())
-    def add(self, data: tuple[Publisher, bytes], confirmed: Publisher, open_eyes: bool) -> None:
-        by, octets = data
-        parsed = read_trust_list(octets, START)
-        same = self.kept == parsed.sequence and self.content == parsed.content_sha256
-        may = (
-            by is confirmed
-            and (self.kept is None or same)
-            and (not self.successors or open_eyes or by.sha256 in self.successors)
-            and (parsed.sequence > self.highest or parsed.content_sha256 == self.content)
-        )
-        try:
-            found = self.store.add(octets, confirmed, new_signer=open_eyes)
-        except SealAgentError as error:
-            # One content signed by another of its signers is no new version: it may be brought in as an update.
-            assert not may or (same and error.code == "trust_list_exists")  # noqa: PT017
-        else:
-            assert may
-            self._came_in(found)
-
-    @rule(data=data)
-    def update(self, data: tuple[Publisher, bytes]) -> None:
-        by, octets = data
-        parsed = read_trust_list(octets, START)
-        may = (
-            self.kept is not None
-            and by.sha256 in self.successors
-            and (parsed.sequence > self.highest or parsed.content_sha256 == self.content)
-        )
-        try:
-            found = self.store.lists.update(octets)
-        except SealAgentError:
-            assert not may
-        else:
-            assert may
-            self._came_in(found)
-
-    @rule()
-    def remove(self) -> None:
-        try:
-            self.store.lists.remove("beijing")
-        except SealAgentError as error:
-            assert (error.code, self.kept) == ("trust_list_not_found", None)  # noqa: PT017
-        else:
-            assert self.kept is not None
-            self.kept = None
-
-    @rule()
-    def restart(self) -> None:
-        self.store.again()
-
-    @rule(data=data)
-    def somebody_puts_an_old_message_into_the_file(self, data: tuple[Publisher, bytes]) -> None:
-        if self.kept is None:
-            return
-        _, octets = data
-        if read_trust_list(octets, START).content_sha256 == self.content:
-            return
-        head = self.store.file().read_bytes().split(b"\n", 1)[0]
-        good = self.store.file().read_bytes()
-        self.store.file().write_bytes(head + b"\n" + octets)
-        assert self.store.again().lists == ()
-        self.store.file().write_bytes(good)
-        self.store.again()
-
-    @invariant()
-    def what_is_in_force_is_the_highest_that_came_in(self) -> None:
-        assert self.store.sequences == ({} if self.kept is None else {"beijing": self.highest})
-        assert self.store.lists.faults == ()
-
-
-TestVersions = Versions.TestCase
-TestVersions.settings = settings(deadline=None, max_examples=60, stateful_step_count=25)

@@ -65,23 +65,27 @@ def parse_json(octets: bytes, model: type[M]) -> M:
         raise FormatError("request_invalid", f"{where}: {first['msg']}", field=where) from None
 
 
-async def read_json(request: web.Request, model: type[M]) -> tuple[M, bytes]:
+async def read_json(request: web.Request, model: type[M], *, limit: int | None = None) -> tuple[M, bytes]:
     """Read and check a JSON body; return it and its octets.
 
+    :param limit: octets it may have, where that is more than ``limits.json_bytes``.
     :raises FormatError: ``media_type_unsupported``, ``request_invalid``.
     :raises LimitExceeded: ``body_too_large``, ``body_timeout``.
     """
     if request.content_type != "application/json":
         raise FormatError("media_type_unsupported", "the body must be application/json")
     limits = services(request).limits
+    most = max(limits.json_bytes, limit or 0)
+    octets = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):
-            octets = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise LimitExceeded("body_too_large", f"a JSON body may have {limits.json_bytes} octets") from None
+            async for piece in request.content.iter_any():
+                octets += piece
+                if len(octets) > most:
+                    raise LimitExceeded("body_too_large", f"a JSON body may have {most} octets")
     except TimeoutError:
         raise LimitExceeded("body_timeout", f"the body took longer than {limits.body_seconds} s") from None
-    return parse_json(octets, model), octets
+    return parse_json(bytes(octets), model), bytes(octets)
 
 
 async def write_in_time(request: web.Request, response: web.StreamResponse, octets: bytes) -> None:

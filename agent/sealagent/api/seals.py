@@ -71,9 +71,8 @@ async def list_seals(request: web.Request) -> web.StreamResponse:
     parts = services(request)
     snapshot = await parts.inventory.snapshot(fresh=True)
     now = parts.clock()
-    return json_response(
-        {"seals": [_seal(item, now) for item in snapshot.seals.values()], "faults": list(snapshot.faults)}
-    )
+    faults = [*snapshot.faults, *parts.trust_lists.faults]  # trust that is smaller than it was makes seals unusable
+    return json_response({"seals": [_seal(item, now) for item in snapshot.seals.values()], "faults": faults})
 
 
 async def show_seal(request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sealagent.api import answers, documents, keys, openapi, seals, state
+from sealagent.api import answers, documents, keys, openapi, seals, state, trust
 from sealagent.api.idempotency import IdempotencyCache
 from sealagent.api.problems import problem_response
 from sealagent.api.routing import CALLER, RUNNING, Route, json_response
@@ -39,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     *keys.ROUTES,
     *seals.ROUTES,
     *documents.ROUTES,
+    *trust.ROUTES,
     Route("GET", "/v1/openapi.json", show_openapi, "This document", "application/json"),
 )
 

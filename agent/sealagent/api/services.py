@@ -14,6 +14,7 @@ from aiohttp import web
 from sealagent.clock import Clock
 from sealagent.documents.limits import Limits
 from sealagent.events import EventHub
+from sealagent.pki.trustlists import TrustLists
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
@@ -44,6 +45,7 @@ class Services:
     unlocker: Unlocker
     tokens: TokenService
     store: SealStore
+    trust_lists: TrustLists
     ledger: Ledger
     recorder: Recorder
     events: EventHub

@@ -249,6 +249,34 @@ class Agent:
         """Set a new PIN of the user; the agent asks for the administrator's PIN and the new one."""
         return self._post(f"/v1/tokens/{_part(token)}/unblock", None)
 
+    # Trust lists
+
+    def trust(self) -> Json:
+        """Return ``{"lists": […], "faults": […]}``: the trust lists in force, and which do not count and why."""
+        return self._transport.json("GET", "/v1/trust")
+
+    def trust_list(self, list_id: str) -> Json:
+        """Return one trust list, entry by entry."""
+        return self._transport.json("GET", f"/v1/trust/{_part(list_id)}")
+
+    def add_trust_list(self, data: bytes, signer: str, *, new_signer: bool = False) -> Json:
+        """Add a signed trust list.
+
+        :param signer: SHA-256 (hexadecimal) of the signer's certificate, as the unit publishes it elsewhere.
+        :param new_signer: the list was here before; accept a signer that its last version did not name.
+        """
+        body = {"list": base64.b64encode(data).decode(), "signer": signer, "new_signer": new_signer}
+        return self._post("/v1/trust", body)
+
+    def update_trust_list(self, list_id: str, data: bytes) -> Json:
+        """Put a newer version in the place of a trust list."""
+        body = {"list": base64.b64encode(data).decode()}
+        return self._transport.json("PUT", f"/v1/trust/{_part(list_id)}", body, idempotency_key=_fresh_key())
+
+    def remove_trust_list(self, list_id: str) -> Json:
+        """Remove a trust list; its newest version and signer stay known to the agent."""
+        return self._transport.json("DELETE", f"/v1/trust/{_part(list_id)}", idempotency_key=_fresh_key())
+
     # The record
 
     def records(self, after: int = 0, limit: int = 100) -> Json:

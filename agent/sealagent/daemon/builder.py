@@ -24,6 +24,7 @@ from sealagent.errors import SealAgentError
 from sealagent.events import EventHub
 from sealagent.hosting import hosted_tokens, operator_table
 from sealagent.pki.trust import TrustStore
+from sealagent.pki.trustlists import TrustLists
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
@@ -106,7 +107,14 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         settings.modules, settings.discovery, settings.timeouts, table.sm2, settings.state_dir
     )
     store = SealStore(settings.state_dir / "seals")
-    inventory = Inventory(tokens, store, trust, clock, strict=settings.trust.strict)
+    trust_lists = await asyncio.to_thread(
+        TrustLists,
+        settings.state_dir / "trust",
+        clock,
+        configured=settings.trust.lists,
+        signers=settings.trust.list_signers,
+    )
+    inventory = Inventory(tokens, store, lambda: trust_lists.beside(trust), clock, strict=settings.trust.strict)
     prompter = choose_prompter(
         settings.pin.source,
         os.environ,
@@ -160,6 +168,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         unlocker=unlocker,
         tokens=service,
         store=store,
+        trust_lists=trust_lists,
         ledger=ledger,
         recorder=recorder,
         events=events,

@@ -13,6 +13,7 @@ from sealagent.daemon.builder import build
 from sealagent.daemon.locking import SleepDetector, lock_in_time
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.systemd import notify
+from sealagent.daemon.trustwatch import watch_trust
 
 __all__ = ["run"]
 
@@ -55,6 +56,9 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
         watching.append(asyncio.create_task(daemon.presence.run()))
         publish = daemon.services.events.publish
         watching.append(asyncio.create_task(lock_in_time(daemon.unlocker, publish, SleepDetector())))
+        if settings.trust.lists:
+            services = daemon.services
+            watching.append(asyncio.create_task(watch_trust(services.trust_lists, services.inventory.invalidate)))
         notify("READY=1")
         log.info("listening at %s", settings.socket)
         ready()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sealagent import paths
 from sealagent.sections import (
@@ -48,8 +48,18 @@ class Trust(Section):
 
     paths: tuple[Location, ...] = ()
     """Files or folders of certificates (PEM or DER): trust anchors, or leaf certificates pinned by their octets."""
+    lists: tuple[Location, ...] = ()
+    """Signed trust lists of the administrator: files, or folders in which every file is one."""
+    list_signers: tuple[Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")], ...] = ()
+    """SHA-256 of the certificates that may sign those."""
     strict: bool = False
     """Judge seals by the 2014/2020 rule (any maker certificate fault ends it) instead of the 2025 rule."""
+
+    @model_validator(mode="after")
+    def _signed_by_somebody(self) -> Trust:
+        if self.lists and not self.list_signers:
+            raise ValueError("lists: name in list_signers who may sign them")
+        return self
 
 
 class Seals(Section):

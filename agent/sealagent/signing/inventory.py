@@ -7,28 +7,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Literal
 
 from sealagent.clock import Clock
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.keys import load_public_key
+from sealagent.pki.revocation import RevocationSource
 from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import parse_seal, sniff
+from sealagent.seals.status import SealStatusSource
 from sealagent.seals.store import SealStore
-from sealagent.seals.verify import Policy, judge_seal, judge_signer, lists_certificate
-from sealagent.verdict import Reason, SignatureReport, Verdict, decide
+from sealagent.seals.verify import Findings, Policy, judge_seal, judge_signer, lists_certificate
+from sealagent.status.budget import within
+from sealagent.status.witness import Answers, Witness
+from sealagent.verdict import Note, Reason, SignatureReport, Verdict, decide
 from sealdrivers.contract import KeyInfo, TokenContents, TokenInfo, TokenService
 from sealdrivers.errors import DriverError, TokenNotFound
 
-__all__ = ["AvailableKey", "AvailableSeal", "Inventory", "Snapshot", "is_key_of"]
+__all__ = ["AvailableKey", "AvailableSeal", "FoundSeal", "Inventory", "Snapshot", "is_key_of"]
 
 JUDGED_FOR = timedelta(seconds=60)
-"""How long a seal's verdict is used again; never beyond a moment at which a date in it begins or ends."""
+"""How long a seal's verdict is used again, as long as whoever was asked answers the same; never beyond a moment at
+which a date in it begins or ends."""
+
+LISTING_SECONDS = 8.0
+"""Seconds after which a listing asks no further service: the seals that are left have an unknown status."""
+
+LISTING_THREADS = 4
+"""Seals of a listing that are judged, and asked about, at once."""
 
 READING_PATIENCE = 4.0
 """Seconds a token may take to show what it holds before a listing goes on without it."""
@@ -55,8 +68,8 @@ class AvailableKey:
 
 
 @dataclass(frozen=True, slots=True)
-class AvailableSeal:
-    """A seal and whether it can be used now."""
+class FoundSeal:
+    """A seal and its key; nothing is said of whether it can be used."""
 
     seal: Seal
     source: Literal["token", "store"]
@@ -64,16 +77,41 @@ class AvailableSeal:
     """The key whose certificate the seal lists, if its token is plugged in."""
     renewed: Certificate | None
     """Without a key: a certificate that took the place of one that the seal lists; the seal must be re-made for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AvailableSeal:
+    """A seal and whether it can be used now."""
+
+    found: FoundSeal
     report: SignatureReport
     """The verdict on the seal itself."""
     signer_reasons: tuple[Reason, ...]
     """What is wrong with the signer's certificate now."""
+    signer_notes: tuple[Note, ...]
+    answers: Answers
+    """What the verdict rests on: who was asked, and the answers."""
+    trust: TrustStore
+    """By what it was judged."""
     judged_until: datetime
+
+    @property
+    def seal(self) -> Seal:
+        return self.found.seal
+
+    @property
+    def key(self) -> AvailableKey | None:
+        return self.found.key
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
         """Everything that speaks against using the seal now, token aside."""
         return (*self.report.reasons, *self.signer_reasons)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Everything else worth knowing."""
+        return tuple(dict.fromkeys((*self.report.notes, *self.signer_notes)))
 
     @property
     def verdict(self) -> Verdict:
@@ -89,7 +127,7 @@ class Snapshot:
     keys: dict[str, AvailableKey]
     """By key id."""
     certificates: tuple[tuple[TokenInfo, Certificate], ...]
-    seals: dict[str, AvailableSeal]
+    seals: dict[str, FoundSeal]
     """By seal id."""
     faults: tuple[str, ...]
     """What could not be read, a sentence each."""
@@ -98,19 +136,34 @@ class Snapshot:
 class Inventory:
     """Looks at tokens and store, and judges the seals.
 
-    :param trust: certificates that vouch for makers and signers.
+    :param trust: gives what vouches for makers and signers at the moment: trust lists come and go.
     :param strict: judge by the 2014/2020 rule.
+    :param revocation: who says whether certificates are revoked. :param status: who says in what state a seal is.
+    :param demand_status: whether a seal may not be used while that cannot be found out.
     """
 
     def __init__(
-        self, tokens: TokenService, store: SealStore, trust: TrustStore, clock: Clock, *, strict: bool
+        self,
+        tokens: TokenService,
+        store: SealStore,
+        trust: Callable[[], TrustStore],
+        clock: Clock,
+        *,
+        strict: bool,
+        revocation: RevocationSource | None = None,
+        status: SealStatusSource | None = None,
+        demand_status: bool = True,
     ) -> None:
         self._tokens = tokens
         self._store = store
         self._trust = trust
         self._clock = clock
         self._strict = strict
+        self._revocation = revocation
+        self._status = status
+        self._demand_status = demand_status
         self._snapshot: Snapshot | None = None
+        self._judged: dict[str, AvailableSeal] = {}
         self._changes = 0
         self._lock = asyncio.Lock()
         self._reading: dict[str, asyncio.Future[TokenContents]] = {}
@@ -120,11 +173,19 @@ class Inventory:
     @property
     def policy(self) -> Policy:
         """How signatures and seals are judged at this moment."""
-        return Policy(trust=self._trust, now=self._clock(), strict=self._strict)
+        return Policy(
+            trust=self._trust(),
+            now=self._clock(),
+            strict=self._strict,
+            revocation=self._revocation,
+            seals=self._status,
+            demand_status=self._demand_status,
+        )
 
     def invalidate(self) -> None:
         """Forget the snapshot; the next request looks anew."""
         self._snapshot = None
+        self._judged.clear()
         self._changes += 1
 
     async def snapshot(self, *, fresh: bool = False) -> Snapshot:
@@ -171,6 +232,8 @@ class Inventory:
     async def seal(self, name: str) -> AvailableSeal:
         """Return a seal by id (or an unambiguous beginning of eight digits or more), esID or name, judged now.
 
+        Whoever is configured for it is asked whether the seal and its certificates are good at this moment.
+
         :raises SealAgentError: ``seal_not_found``, ``seal_ambiguous``.
         """
         for fresh in (False, True):
@@ -183,12 +246,34 @@ class Inventory:
                 found = matches[0] if matches else None
             # A seal whose token may just have been plugged in deserves a second look.
             if found is not None and (found.key is not None or fresh):
-                if self._clock() < found.judged_until:
-                    return found
-                judged = self._judge(found)
-                snapshot.seals[judged.seal.id] = judged
-                return judged
+                return await self._judged_now(found)
         raise SealAgentError("seal_not_found", f"no seal {name!r} on a plugged-in token or in the store")
+
+    async def listing(self) -> tuple[list[AvailableSeal], tuple[str, ...]]:
+        """Look at the devices; return every seal there is, judged now, and what could not be read."""
+        snapshot = await self.snapshot(fresh=True)
+        policy = within(self.policy, LISTING_SECONDS)
+        # Judging a seal takes milliseconds of mathematics, and perhaps a service: it must not hold up the loop.
+        judged = await asyncio.to_thread(_judge_all, list(snapshot.seals.values()), policy)
+        if self._snapshot is snapshot:
+            self._judged.update((item.seal.id, item) for item in judged)
+        return judged, snapshot.faults
+
+    async def _judged_now(self, found: FoundSeal) -> AvailableSeal:
+        policy = within(self.policy)
+        known = self._judged.get(found.seal.id)
+        if (
+            known is not None
+            and known.found is found
+            and known.trust is policy.trust
+            and policy.now < known.judged_until
+            and (not known.answers.asked or await asyncio.to_thread(known.answers.hold, policy))
+        ):
+            return known
+        judged = await asyncio.to_thread(_judge, found, policy)
+        if self._snapshot is not None and self._snapshot.seals.get(found.seal.id) is found:
+            self._judged[found.seal.id] = judged
+        return judged
 
     async def _look(self) -> tuple[Snapshot, bool]:
         """Return what is there, and whether everything was read."""
@@ -197,7 +282,7 @@ class Inventory:
         stored = await asyncio.to_thread(self._store.contents)
         faults.extend(f"stored seal {name}: {wrong}; import it again" for name, wrong in stored.damaged)
         complete = not self._reading
-        # Judging a seal takes milliseconds of mathematics; a shelf of them must not hold up the loop.
+        # Reading a seal takes time too; a shelf of them must not hold up the loop.
         return await asyncio.to_thread(self._assemble, tokens, contents, stored.seals, faults), complete
 
     async def _read(self, tokens: Sequence[TokenInfo]) -> tuple[dict[str, TokenContents], list[str]]:
@@ -273,34 +358,45 @@ class Inventory:
                 except FormatError as error:
                     faults.append(f"seal {data.label!r} on token {token.label}: {error.message}")
         found.extend((seal, "store") for seal in stored)
-        seals: dict[str, AvailableSeal] = {}
+        seals: dict[str, FoundSeal] = {}
         for seal, source in found:
             if seal.id not in seals:
-                seals[seal.id] = self._available(seal, source, certified)
+                seals[seal.id] = _found(seal, source, certified, now)
         return Snapshot({token.id: token for token in tokens}, keys, tuple(certificates), seals, tuple(faults))
 
-    def _available(
-        self, seal: Seal, source: Literal["token", "store"], certified: Sequence[AvailableKey]
-    ) -> AvailableSeal:
-        listed = [key for key in certified if key.certificate and lists_certificate(seal, key.certificate.der)]
-        now = self._clock()
-        key = max(listed, key=lambda pair: _usefulness(pair, now), default=None)
-        renewed = None if key else _renewed(seal, certified)
-        return self._judge(AvailableSeal(seal, source, key, renewed, _UNJUDGED, (), now))
 
-    def _judge(self, item: AvailableSeal) -> AvailableSeal:
-        policy = self.policy
-        report = judge_seal(item.seal.raw, policy)
-        certificate = item.key.certificate if item.key else None
-        signer_reasons: Sequence[Reason] = judge_signer(certificate, policy.now, policy).reasons if certificate else ()
-        moments = [item.seal.valid_from, item.seal.valid_until]
-        if certificate:
-            moments += [certificate.not_before, certificate.not_after]
-        until = min([policy.now + JUDGED_FOR, *(moment for moment in moments if moment > policy.now)])
-        return replace(item, report=report, signer_reasons=tuple(signer_reasons), judged_until=until)
+def _found(
+    seal: Seal, source: Literal["token", "store"], certified: Sequence[AvailableKey], now: datetime
+) -> FoundSeal:
+    listed = [key for key in certified if key.certificate and lists_certificate(seal, key.certificate.der)]
+    key = max(listed, key=lambda pair: _usefulness(pair, now), default=None)
+    return FoundSeal(seal, source, key, None if key else _renewed(seal, certified))
 
 
-_UNJUDGED = SignatureReport(id="", kind="seal", version=None, intact=None)
+def _judge_all(found: Sequence[FoundSeal], policy: Policy) -> list[AvailableSeal]:
+    if policy.seals is None and policy.revocation is None:
+        return [_judge(item, policy) for item in found]
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:
+        return list(pool.map(_judge, found, repeat(policy)))
+
+
+def _judge(found: FoundSeal, policy: Policy) -> AvailableSeal:
+    witness = Witness(policy)
+    report = judge_seal(found.seal.raw, witness.policy)
+    certificate = found.key.certificate if found.key else None
+    signer = judge_signer(certificate, policy.now, witness.policy) if certificate else Findings()
+    moments = [found.seal.valid_from, found.seal.valid_until]
+    if certificate:
+        moments += [certificate.not_before, certificate.not_after]
+    return AvailableSeal(
+        found,
+        report,
+        signer_reasons=tuple(signer.reasons),
+        signer_notes=tuple(signer.notes),
+        answers=witness.answers(),
+        trust=policy.trust,
+        judged_until=min([policy.now + JUDGED_FOR, *(moment for moment in moments if moment > policy.now)]),
+    )
 
 
 _NOTHING = TokenContents((), (), ())
