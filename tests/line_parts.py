@@ -27,6 +27,7 @@ from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
+from sealagent.status.evidence import EvidenceStore
 from sealdrivers.host.service import HostedTokens
 from softhsm2_fixtures import SoftToken
 
@@ -128,6 +129,7 @@ async def opened_line(
                 unlocker=unlocker,
                 ledger=ledger,
                 recorder=Recorder(ledger),
+                evidence=EvidenceStore(directory / "evidence"),
                 clock=clock,
                 publish=events.append,
                 limits=Limits(),

@@ -291,6 +291,14 @@ class SealOut(_Message):
     verdict: Literal["valid", "invalid", "indeterminate"]
     reasons: list[ReasonOut]
     notes: list[ReasonOut]
+    status: str = Field(
+        description="what the status service of the seal's unit says now: valid, made, filed, suspended, cancelled, "
+        "superseded, lost, invalid, unknown, or not_checked"
+    )
+    trust: dict[str, str] | None = Field(
+        description="who vouches for the seal's maker: trust list, region, region_name, unit, class (e-government, "
+        "commercial or internal); only list and region for a certificate of the configuration"
+    )
     usable: bool = Field(description="valid now, and its key is plugged in")
     key: str | None = Field(description="id of the key")
     token: str | None = Field(description="id of the token that holds the key")

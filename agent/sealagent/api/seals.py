@@ -46,13 +46,15 @@ def _seal(item: AvailableSeal, now: datetime) -> dict[str, Any]:
         "version": seal.version,
         "vendor": seal.vendor,
         "type": seal.type,
-        "source": item.source,
+        "source": item.found.source,
         "valid_from": timestamp(seal.valid_from),
         "valid_until": timestamp(seal.valid_until),
         "days_left": max(0, (seal.valid_until - now).days),
         "verdict": verdict.value,
         "reasons": [reason.as_json() for reason in item.reasons],
-        "notes": [note.as_json() for note in item.report.notes],
+        "notes": [note.as_json() for note in item.notes],
+        "status": item.report.status,
+        "trust": item.report.trust,
         "usable": verdict is Verdict.VALID and item.key is not None,
         "key": item.key.info.id if item.key else None,
         "token": item.key.token.id if item.key else None,
@@ -69,10 +71,10 @@ def _named(seal: Seal) -> dict[str, str]:
 async def list_seals(request: web.Request) -> web.StreamResponse:
     """``GET /v1/seals``."""
     parts = services(request)
-    snapshot = await parts.inventory.snapshot(fresh=True)
+    judged, unread = await parts.inventory.listing()
     now = parts.clock()
-    faults = [*snapshot.faults, *parts.trust_lists.faults]  # trust that is smaller than it was makes seals unusable
-    return json_response({"seals": [_seal(item, now) for item in snapshot.seals.values()], "faults": faults})
+    faults = [*unread, *parts.trust_lists.faults]  # trust that is smaller than it was makes seals unusable
+    return json_response({"seals": [_seal(item, now) for item in judged], "faults": faults})
 
 
 async def show_seal(request: web.Request) -> web.StreamResponse:

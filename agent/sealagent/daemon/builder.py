@@ -31,6 +31,7 @@ from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.unlock import Unlocker
+from sealagent.status.evidence import EvidenceStore
 from sealdrivers.contract import TokenService
 from sealdrivers.host.service import HostedTokens
 
@@ -115,6 +116,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         signers=settings.trust.list_signers,
     )
     inventory = Inventory(tokens, store, lambda: trust_lists.beside(trust), clock, strict=settings.trust.strict)
+    evidence = EvidenceStore(settings.state_dir / "evidence")
     prompter = choose_prompter(
         settings.pin.source,
         os.environ,
@@ -146,6 +148,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         unlocker=unlocker,
         ledger=ledger,
         recorder=recorder,
+        evidence=evidence,
         clock=clock,
         publish=events.publish,
         limits=limits,

@@ -29,6 +29,7 @@ from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
 from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import EnteredPin, Occasion, Unlocker
+from sealagent.status.evidence import EvidenceStore
 from sealagent.verdict import Verdict
 from sealdrivers.contract import Mechanism, TokenService
 from sealdrivers.errors import DriverError, LoginRequired
@@ -114,6 +115,7 @@ class SigningLine:
         unlocker: Unlocker,
         ledger: Ledger,
         recorder: Recorder,
+        evidence: EvidenceStore,
         clock: Clock,
         publish: Publish,
         limits: Limits,
@@ -125,6 +127,7 @@ class SigningLine:
         self._unlocker = unlocker
         self._ledger = ledger
         self._recorder = recorder
+        self._evidence = evidence
         self._clock = clock
         self._publish = publish
         self._limits = limits
@@ -246,6 +249,9 @@ class SigningLine:
         """Find seal and key, and check that the seal may be used now (the Measures: only a valid seal)."""
         item = await self._inventory.seal(name)
         facts["seal"] = {"id": item.seal.id, "es_id": item.seal.es_id, "name": item.seal.name}
+        facts["trust"] = item.report.trust
+        facts["status"] = item.answers.facts(item.report.status)
+        await self._keep_evidence(caller, item, facts)
         if item.key is None or item.key.certificate is None:
             await self._refuse(caller, facts, _unusable(item))
         wrong = [reason for reason in item.reasons if self._require == "valid" or reason.effect is Verdict.INVALID]
@@ -255,6 +261,15 @@ class SigningLine:
             error = SealAgentError("seal_not_valid", message, seal=item.seal.id, reasons=reasons)
             await self._refuse(caller, facts | _key_facts(item.key, None), error)
         return item, item.key
+
+    async def _keep_evidence(self, caller: Caller, item: AvailableSeal, facts: dict[str, Any]) -> None:
+        """Keep what the verdict rests on, before anything on record names it."""
+        try:
+            for sha256, octets in item.answers.evidence().items():
+                if not self._evidence.has(sha256):
+                    await asyncio.to_thread(self._evidence.keep, octets)
+        except SealAgentError as error:
+            await self._refuse(caller, facts | (_key_facts(item.key, None) if item.key else {}), error)
 
     async def _allow_raw(self, caller: Caller, facts: dict[str, Any]) -> None:
         if not self._allow_raw_digests:
@@ -344,10 +359,11 @@ class SigningLine:
 
 def _unusable(item: AvailableSeal) -> SealAgentError:
     """Say why no key can be used for a seal."""
-    if item.renewed is None:
+    renewed = item.found.renewed
+    if renewed is None:
         message = "no plugged-in token holds a certificate that the seal lists"
         return SealAgentError("seal_key_absent", message, seal=item.seal.id)
-    message = f"the certificate was renewed (serial {item.renewed.serial}); the seal must be re-made to list it"
+    message = f"the certificate was renewed (serial {renewed.serial}); the seal must be re-made to list it"
     return SealAgentError("seal_outdated", message, seal=item.seal.id)
 
 
