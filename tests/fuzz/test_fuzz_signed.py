@@ -220,7 +220,7 @@ def test_any_attributes_around_a_message(attributes: list[bytes]) -> None:
 @given(st.one_of(st.binary(max_size=300), damaged(tlv(0x30, tlv(0x30, integer(0), tlv(3, b"\0\1")), TOKEN))))
 def test_an_authoritys_answer(data: bytes) -> None:
     try:
-        found = read_response(data, COVERED, "sha256", 77)
+        found = read_response(data, COVERED, "sha256", 77, NOW)
     except SealAgentError as error:
         assert error.code in ("timestamp_invalid", "timestamp_refused")  # noqa: PT017
         assert str(error).isprintable()  # noqa: PT017

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ import pytest
 from sample_seals import authority, bits, integer, openssl, tlv
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
 from sealagent.pki.certificates import Certificate
-from sealagent.pki.timestamp import TokenState, judge_token
+from sealagent.pki.timestamp import TokenJudgement, TokenState, judge_token
 from sealagent.pki.timestamp_request import MAX_NONCE, MAX_RESPONSE, prepare_request, read_response
 from sealagent.pki.trust import TrustStore
+from testbed import tsa
+from testbed.authorities import hierarchy
+from testbed.faults import Fault
 from timestamp_parts import OpensslAuthority, hashed, make_token, time_stamper, tst_info
 
 COVERED = b"a signature value"
@@ -41,8 +44,10 @@ def response(token: bytes = b"", *, status: int = 0, rest: bytes = b"") -> bytes
     return tlv(0x30, tlv(0x30, integer(status), rest), token)
 
 
-def read(data: bytes, covered: bytes = COVERED, digest: str = "sm3", nonce: int | None = NONCE) -> bytes:
-    return read_response(data, covered, digest, nonce)
+def read(
+    data: bytes, covered: bytes = COVERED, digest: str = "sm3", nonce: int | None = NONCE, now: datetime = NOW
+) -> bytes:
+    return read_response(data, covered, digest, nonce, now)
 
 
 def invalid(data: bytes, **options: object) -> str:
@@ -56,7 +61,7 @@ def invalid(data: bytes, **options: object) -> str:
 @pytest.mark.parametrize("nonce", [NONCE, 0, 127, 128, MAX_NONCE - 1, None])
 def test_an_authority_answers(server: OpensslAuthority, digest: str, nonce: int | None) -> None:
     answer = server.reply(prepare_request(COVERED, digest, nonce))
-    token = read_response(answer, COVERED, digest, nonce)
+    token = read_response(answer, COVERED, digest, nonce, datetime.now(UTC))
     assert answer.endswith(token)
     trust = TrustStore((Certificate.from_der(server.tsa.der),))
     found = judge_token(token, COVERED, trust, None, datetime.now(UTC))
@@ -99,7 +104,39 @@ def test_an_answer_to_another_request(server: OpensslAuthority, sm2_token: bytes
     assert "nonce" in invalid(response(sm2_token), nonce=NONCE + 1)
     assert "nonce" in invalid(response(sm2_token), nonce=None)
     without = server.reply(prepare_request(COVERED, "sha256", None))
-    assert "nonce" in invalid(without, digest="sha256")
+    assert "nonce" in invalid(without, digest="sha256", now=datetime.now(UTC))
+
+
+def test_an_answer_of_another_time(sm2_token: bytes) -> None:
+    """Without a nonce it is the time that tells an old token from a fresh one."""
+    for minutes in (-5, 5):
+        assert read(response(sm2_token), now=NOW + timedelta(minutes=minutes)) == sm2_token
+    for minutes in (-6, 6):
+        assert "clock" in invalid(response(sm2_token), now=NOW + timedelta(minutes=minutes))
+    assert read_response(response(sm2_token), COVERED, "sm3", NONCE) == sm2_token
+    with pytest.raises(ValueError, match="without a nonce"):
+        read_response(response(sm2_token), COVERED, "sm3", None)
+
+
+@pytest.mark.parametrize("family", ["sm2", "ec"])
+def test_the_authority_of_the_test_bed(folder: Path, family: str) -> None:
+    """Its tokens are written by asn1crypto: a third hand besides OpenSSL's and tests/timestamp_parts.py."""
+    bed = hierarchy(folder, family, "http://127.0.0.1:1", NOW)
+    trust = TrustStore((Certificate.from_der(bed.root.der),))
+    request = prepare_request(COVERED, "sm3", NONCE)
+
+    def judged(fault: Fault | None) -> TokenJudgement:
+        return judge_token(read(tsa.answer(bed, request, NOW, fault)), COVERED, trust, None, NOW)
+
+    assert (judged(None).state, judged(None).time) == (TokenState.GOOD, NOW)
+    for fault, why in ((Fault.WRONG_SIGNER, "not for time-stamping"), (Fault.DAMAGED, "signature value")):
+        assert judged(fault).state is TokenState.BAD
+        assert why in judged(fault).detail
+    for fault in (Fault.OTHER, Fault.NONCE, Fault.STALE):
+        invalid(tsa.answer(bed, request, NOW, fault))
+    with pytest.raises(SealAgentError) as caught:
+        judged(Fault.REFUSED)
+    assert caught.value.facts == {"status": "rejection", "failure": "system failure"}
 
 
 def test_a_refusal_of_openssl(server: OpensslAuthority) -> None:

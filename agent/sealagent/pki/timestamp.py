@@ -24,7 +24,7 @@ from sealagent.pki.signatures import verify
 from sealagent.pki.trust import TrustClass, TrustEntry, TrustRole, TrustStore
 from sealagent.verdict import Note, timestamp
 
-__all__ = ["MAX_TOKEN", "Token", "TokenJudgement", "TokenState", "judge_token", "read_token"]
+__all__ = ["CLOCKS_APART", "MAX_TOKEN", "Token", "TokenJudgement", "TokenState", "judge_token", "read_token"]
 
 MAX_TOKEN = 256 << 10  # octets; a token with its certificates has 1 to 8 KiB
 MAX_TST_INFO = 64 << 10  # octets
@@ -33,7 +33,7 @@ MAX_DIGEST = 64  # octets
 MAX_NUMBER = 64  # octets of a serial number or nonce: RFC 3161 speaks of 20 and 8, some authorities write more
 
 CLOCKS_APART = timedelta(minutes=5)
-"""How far an authority's clock may be ahead of ours: an office computer drifts by minutes."""
+"""How far an authority's clock may be from ours: an office computer drifts by minutes."""
 
 _TSA = "the time-stamping authority's certificate"
 

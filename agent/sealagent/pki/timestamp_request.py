@@ -5,6 +5,7 @@ How they travel is not looked at here. Whether the token is worth anything is fo
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
@@ -12,7 +13,8 @@ from sealagent.pki import der
 from sealagent.pki.der import DerError, Element
 from sealagent.pki.digests import DIGEST_BY_OID, WEAK_DIGESTS
 from sealagent.pki.digests import digest as digest_of
-from sealagent.pki.timestamp import MAX_TOKEN, read_token
+from sealagent.pki.timestamp import CLOCKS_APART, MAX_TOKEN, read_token
+from sealagent.verdict import timestamp
 
 __all__ = ["MAX_RESPONSE", "prepare_request", "read_response"]
 
@@ -57,15 +59,22 @@ def prepare_request(covered: bytes, digest: str, nonce: int | None) -> bytes:
     return bytes(request.dump())
 
 
-def read_response(data: bytes, covered: bytes, digest: str, nonce: int | None) -> bytes:
+def read_response(data: bytes, covered: bytes, digest: str, nonce: int | None, now: datetime | None = None) -> bytes:
     """Return the token (DER, as received) of a TimeStampResp, if it answers this request; it is not verified.
+
+    RFC 3161 2.2: status, imprint and nonce are compared with the request, and the time with the requester's, by which
+    a token from the drawer is noticed where there is no nonce.
 
     :param data: DER.
     :param covered: as for :func:`prepare_request`, like ``digest`` and ``nonce``.
+    :param now: aware; the token may be :data:`~.timestamp.CLOCKS_APART` from it. None, with a nonce: any time will do.
     :raises SealAgentError: ``timestamp_refused``: the authority says no; ``facts`` have ``status`` and ``failure``.
     :raises FormatError: ``timestamp_invalid``: malformed, or the answer to another request.
     :raises LimitExceeded: ``timestamp_invalid``.
+    :raises ValueError: neither nonce nor time: an old answer would pass for this one.
     """
+    if nonce is None and now is None:
+        raise ValueError("without a nonce the time must be compared")
     if len(data) > MAX_RESPONSE:
         raise LimitExceeded("timestamp_invalid", f"an answer of {len(data)} octets; {MAX_RESPONSE} are allowed")
     try:
@@ -80,6 +89,9 @@ def read_response(data: bytes, covered: bytes, digest: str, nonce: int | None) -
         raise FormatError("timestamp_invalid", "the time-stamp is over other octets than were asked for")
     if token.nonce != nonce:
         raise FormatError("timestamp_invalid", "the time-stamp answers another request: its nonce differs")
+    if now is not None and abs(token.time - now) > CLOCKS_APART:
+        detail = f"the time-stamp says {timestamp(token.time)} and this computer's clock {timestamp(now)}"
+        raise FormatError("timestamp_invalid", detail)
     return parts[1].raw
 
 
