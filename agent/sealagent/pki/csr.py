@@ -1,17 +1,23 @@
-"""Certification requests, PKCS#10 (RFC 2986): built here, signed by the device."""
+"""Certification requests, PKCS#10 (RFC 2986): built here, signed by the device; those of others read and verified."""
 
 from __future__ import annotations
 
 from base64 import b64encode
+from binascii import a2b_base64
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from sealagent.errors import FormatError
-from sealagent.pki import asn1
-from sealagent.pki.keys import load_public_key
-from sealagent.pki.signatures import SignatureAlgorithm, encode_algorithm
+from sealagent.errors import FormatError, LimitExceeded
+from sealagent.pki import asn1, der
+from sealagent.pki.der import DerError
+from sealagent.pki.keys import PublicKey, is_weak, load_public_key
+from sealagent.pki.signatures import SignatureAlgorithm, encode_algorithm, parse_algorithm, verify
 
-__all__ = ["assemble_request", "pem", "prepare_request"]
+__all__ = ["MAX_REQUEST", "CertificateRequest", "assemble_request", "pem", "prepare_request", "read_request"]
+
+MAX_REQUEST = 64 * 1024  # octets; a request has about 1 KiB
+MAX_ATTRIBUTES = 64  # attributes of a request; two or three are usual
 
 # The attributes a subject may have, with the upper bounds in characters of RFC 5280 appendix A.1.
 _ATTRIBUTES: Final = {
@@ -67,3 +73,76 @@ def pem(label: str, der: bytes) -> str:
     body = b64encode(der).decode()
     lines = [body[index : index + 64] for index in range(0, len(body), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A request whose signature is right: whoever made it has the private key."""
+
+    der: bytes = field(repr=False)
+    subject: str
+    """RFC 4514: the most specific part first."""
+    spki: bytes = field(repr=False)
+    """DER SubjectPublicKeyInfo as received."""
+    public_key: PublicKey = field(repr=False)
+    algorithm: SignatureAlgorithm
+
+
+def read_request(data: bytes) -> CertificateRequest:
+    """Read a request, PEM or DER, and verify that its own key signed it (SM2: with the default ID).
+
+    :raises FormatError: ``certificate_request_invalid``: malformed, changed, signed by another key, or with a key or
+        algorithm that is weak by present standards.
+    :raises LimitExceeded: ``certificate_request_invalid``.
+    """
+    if len(data) > 2 * MAX_REQUEST:
+        raise LimitExceeded("certificate_request_invalid", f"{len(data)} octets; a request has up to {MAX_REQUEST}")
+    octets = _from_pem(data) if data.lstrip().startswith(b"-----BEGIN") else data
+    try:
+        info, algorithm_der, signature = _parts(octets)
+        subject, spki = _info(info)
+        key, algorithm = load_public_key(spki), parse_algorithm(algorithm_der)
+    except (DerError, FormatError) as error:
+        raise FormatError("certificate_request_invalid", f"not a certificate request: {error}") from error
+    if is_weak(key) or algorithm.weak:
+        raise FormatError("certificate_request_invalid", "its key or its algorithm is weak by present standards")
+    if not verify(key, algorithm, signature, info).ok:
+        raise FormatError("certificate_request_invalid", "it is not signed by its own key: nothing proves who has it")
+    return CertificateRequest(octets, subject.text, spki, key, algorithm)
+
+
+def _parts(octets: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return CertificationRequestInfo and algorithm, tag and length included, and the signature."""
+    if len(octets) > MAX_REQUEST:
+        raise DerError(f"{len(octets)} octets")
+    whole = der.walk(octets, "the request").expect(der.SEQUENCE, "the request")
+    info, algorithm, signature = whole.children("the request", 3, 3)
+    return info.expect(der.SEQUENCE, "the request").raw, algorithm.raw, signature.bits("signature", MAX_REQUEST)
+
+
+def _info(octets: bytes) -> tuple[asn1.NameFields, bytes]:
+    """Return subject and SubjectPublicKeyInfo. The attributes ask for extensions; what a CA makes of them counts."""
+    fields = der.read(octets, "the request").children("the request", 4, 3)
+    if fields[0].integer("version") != 0:
+        raise DerError("a version other than 1")
+    if len(fields) == 4:  # some writers leave the empty set out
+        fields[3].expect(der.CONTEXT_0, "attributes").children("attributes", MAX_ATTRIBUTES)
+    return asn1.read_name(fields[1].raw), fields[2].expect(der.SEQUENCE, "the public key").raw
+
+
+_BEGINS: Final = (b"-----BEGIN CERTIFICATE REQUEST-----", b"-----BEGIN NEW CERTIFICATE REQUEST-----")
+
+
+def _from_pem(data: bytes) -> bytes:
+    """Return the one request of PEM text (RFC 7468; older tools write NEW before its name)."""
+    found = [begin for begin in _BEGINS if begin in data]
+    blocks = data.split(found[0]) if found else []
+    if len(found) != 1 or len(blocks) != 2:
+        raise FormatError("certificate_request_invalid", "the text does not hold exactly one certificate request")
+    body, end, _ = blocks[1].partition(found[0].replace(b"BEGIN", b"END"))
+    try:
+        if not end:
+            raise ValueError("it has no end")
+        return a2b_base64(b"".join(body.split()), strict_mode=True)
+    except ValueError as error:
+        raise FormatError("certificate_request_invalid", f"the PEM block cannot be read: {error}") from error

@@ -1,0 +1,34 @@
+"""What an error code means to people and programs: the form of :mod:`sealagent.catalog`'s entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["Exit", "Problem"]
+
+
+class Exit(IntEnum):
+    """Exit status of the command line (design §6)."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_VALID = 3
+    NO_TOKEN = 4
+    PIN = 5
+    REFUSED = 6
+    UNREACHABLE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a code means to people and programs."""
+
+    status: int
+    """HTTP status."""
+    title: str
+    title_zh: str
+    next_step: str
+    next_step_zh: str
+    exit: Exit = Exit.FAILURE
