@@ -20,10 +20,13 @@ NOUNS = {
     "document": "seal and verify documents",
     "driver": "probe a driver library and report what it does",
     "key": "keys on tokens",
+    "maker": "make, file and deliver seals (another role, with keys of its own)",
     "record": "the record of every signature and refusal",
     "seal": "seals, and whether they can be used now",
     "status": "how the agent is",
+    "testbed": "a complete world for testers, on loopback",
     "token": "plugged-in tokens",
+    "trust": "trust lists: whose seals and certificates count",
 }
 
 
