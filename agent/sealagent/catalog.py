@@ -22,6 +22,10 @@ _PLACE = (
     "请选择文档中存在的页及页内位置：--at 页,X,Y，单位毫米，自左上角起。",
 )
 _REQUEST = ("Correct the named field; GET /v1/openapi.json describes the request.", "请按接口文档更正所述字段。")
+_PICTURE = (
+    "Correct what is named, or draw one: `sealagent maker draw`.",
+    "请按提示更正图像，或用 sealagent maker draw 绘制。",
+)
 _DESIGN = (
     "Correct the named part; `sealagent maker draw --help` shows what there is.",
     "请更正所述部分；可运行 sealagent maker draw --help 查看选项。",
@@ -432,6 +436,8 @@ CATALOG: dict[str, Problem] = {
         "请重新导入该印章。",
     ),
     # Pictures of seals
+    "picture_invalid": _bad_input("No seal can be made of this picture", "该图像不能用于制作印章", _PICTURE),
+    "picture_too_large": _bad_input("The picture is too large", "图像过大", _PICTURE, 413),
     "design_invalid": _bad_input("The seal cannot be drawn so", "印章设计参数错误", _DESIGN),
     "glyph_missing": _bad_input("The font lacks a character", "字体缺少所需文字", _FONT),
     "font_invalid": _bad_input("The font file cannot be used", "字体文件不可用", _FONT),
@@ -565,6 +571,7 @@ CATALOG: dict[str, Problem] = {
     "spool_full": Problem(507, "There is no room for the document", "没有空间暂存文件", *_STATE),
     # Certificates and algorithms
     "certificate_invalid": _bad_input("The certificate is malformed", "证书格式错误", _DAMAGED),
+    "crl_invalid": _bad_input("The revocation list is malformed", "证书吊销列表格式错误", _DAMAGED),
     "public_key_invalid": _bad_input("The public key is malformed", "公钥格式错误", _DAMAGED),
     "algorithm_not_supported": _bad_input("The algorithm is not supported", "不支持的算法", _DAMAGED),
     "signed_message_invalid": _bad_input(

@@ -176,6 +176,9 @@ NOTES: dict[str, str] = {
     "pinned": "A certificate was accepted because its octets are pinned",
     "property_info": "propertyInfo does not name this signature's file",
     "picture_type": "The picture type is not one the standard names",
+    "picture_opaque": "The picture has no transparent ground: it hides what lies under the seal",
+    "picture_resolution": "The picture has too few pixels to be sharp in print",
+    "picture_font": "The picture's characters are drawn with a font of whoever shows it",
     "integrity_names_only": "The integrity list holds names without digests: a changed file is not noticed",
     "signer_certificate_supplied": "The signer's certificate came from the trust settings, not from the file",
 }

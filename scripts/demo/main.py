@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from demo.ofdmaker import DEMO_UNIT, demo_document
-from demo.picture import SealDesign, draw_seal
 from demo.render import Package, render_page
 from demo.secondopinion import check_with_openssl
 from demo.testca import Authority, create_authority
 from demo.tokens import KINDS, TokenKind
 from sealagent.client import Agent, AgentError, AgentUnreachable, at, invisible, riding
+from sealagent.maker.designs import OrganisationSeal
+from sealagent.maker.layouts import draw
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.signatures import algorithm, signing_digest
 from sealagent.seals.build import assemble_seal, build_seal_info
@@ -216,7 +217,7 @@ def run(chosen: str | None, kind: TokenKind, sockets: Path) -> None:
         say(f"   token {token['label']!r}, serial {token['serial']} (software: test only)")
 
         step(3, f"The maker draws and signs the seal {SEAL_NAME}")
-        drawing = draw_seal(SealDesign(DEMO_UNIT, "合同专用章"))
+        drawing = draw(OrganisationSeal(DEMO_UNIT, "合同专用章"))
         (PLACE / "seal.svg").write_text(drawing.svg(), encoding="utf-8")
         picture = drawing.png()
         (PLACE / "seal.png").write_bytes(picture)

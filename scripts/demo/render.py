@@ -16,7 +16,8 @@ from functools import cache
 from lxml import etree
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from .fonts import find_font
+from sealagent.maker.fonts import find_face
+
 from .ofdmaker import NAMESPACE
 
 MM = 25.4
@@ -102,7 +103,8 @@ def _resolve(base: str, location: str) -> str:
 
 @cache
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(find_font()), pixels)
+    face = find_face("")
+    return ImageFont.truetype(str(face.path), pixels, index=face.number)
 
 
 def render_page(data: bytes, page: int, picture: bytes, dpi: int = 110) -> bytes:

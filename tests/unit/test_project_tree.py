@@ -89,6 +89,13 @@ def test_requirements_pin_what_the_project_declares(name: str, groups: tuple[str
         assert requirement.specifier.contains(version), f"{requirement} and {version}; run make requirements"
 
 
+def test_extras_are_part_of_what_is_tested() -> None:
+    pinned = pins("dev.txt")
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for requirement in [Requirement(line) for lines in extras.values() for line in lines]:
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
 def test_development_runs_on_the_versions_that_are_shipped() -> None:
     assert pins("runtime.txt").items() <= pins("dev.txt").items()
 
