@@ -48,10 +48,12 @@ class TestAuthority:
 
     key: PrivateKey = field(default_factory=lambda: new_key("ec-p256"))
     maker_key: PrivateKey = field(default_factory=lambda: new_key("ec-p256"))
+    place: str = "Test"
+    """Its certificates are named after it."""
 
     def __post_init__(self) -> None:
-        self.root = self._certificate(self.key, "Test Root", ca=True)
-        self.maker = self._certificate(self.maker_key, "Test Maker")
+        self.root = self._certificate(self.key, f"{self.place} Root", ca=True)
+        self.maker = self._certificate(self.maker_key, f"{self.place} Maker")
 
     def _certificate(
         self, key: PrivateKey | Any, name: str, *, ca: bool = False, days: tuple[float, float] = (-30, 365)
@@ -61,7 +63,7 @@ class TestAuthority:
         return (
             x509.CertificateBuilder()
             .subject_name(_name(name))
-            .issuer_name(_name("Test Root"))
+            .issuer_name(_name(f"{self.place} Root"))
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + datetime.timedelta(days=days[0]))
@@ -276,6 +278,8 @@ def _toml(values: dict[str, Any]) -> str:
             return str(value).lower()
         if isinstance(value, list):
             return "[" + ", ".join(plain(item) for item in value) + "]"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{name} = {plain(item)}" for name, item in value.items()) + "}"
         return f'"{value}"' if isinstance(value, str) else str(value)
 
     lines = [
