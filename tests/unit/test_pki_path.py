@@ -359,7 +359,7 @@ def test_a_defect_of_ours_is_not_reported_as_a_bad_chain(monkeypatch: pytest.Mon
         raise NameError("a slip of the programmer")
 
     root = issue("Root", ca=True)
-    monkeypatch.setattr(chain, "_anchor", broken)
+    monkeypatch.setattr(chain, "as_anchor", broken)
     with pytest.raises(NameError):
         validate_path(issue("Leaf", root).certificate, (), TrustStore((root.certificate,)), NOW)
 

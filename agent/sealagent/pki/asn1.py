@@ -2,7 +2,7 @@
 
 :mod:`.der` reads: what is handed out is plain Python values and slices of the received octets, so nothing is parsed
 later and no signature is checked over re-encoded octets. asn1crypto, which is untyped and lazy, writes; of received
-octets only :mod:`.chain` shows it any.
+octets it is shown what the path library needs (:mod:`.chain`, :mod:`.revinfo`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Path building and validation by pyhanko-certvalidator, with our signatures plugged in.
 
-Imported only when a path must be built: the library is slow to load.
+Imported only when a path must be built or revocation evidence judged (:mod:`.revinfo`): the library is slow to load.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from sealagent.pki.certificates import Certificate
 from sealagent.pki.keys import load_public_key
 from sealagent.pki.path import PathResult, PathStatus
 
-__all__ = ["validate"]
+__all__ = ["HOSTILE", "Algorithms", "Signatures", "as_anchor", "finish", "validate"]
 
 MAX_STEPS = 256  # certificates looked at while building: cross-certified CAs make exponentially many paths
 MAX_PATHS = 8  # complete paths tried
 MAX_LENGTH = 10  # certificates of a path below the anchor
 
-_HOSTILE = (
+HOSTILE = (
     ValueError,  # asn1crypto: an extension is malformed; text in no encoding
     TypeError,  # the library: policyConstraints without the number it counts down
     KeyError,  # the library: a name constraint of another kind than its table has
@@ -68,12 +68,12 @@ def validate(
     if certificate.algorithm is None:
         return _invalid(f"{certificate.subject}: the signature algorithm is not supported, or named in two ways")
     try:
-        return _finish(_validate(certificate, [each for each in candidates if each.algorithm], anchors, at))
+        return finish(_validate(certificate, [each for each in candidates if each.algorithm], anchors, at))
     except PathBuildingError as error:
         return PathResult(PathStatus.no_anchor, detail=str(error))
     except _TooMuch as error:
         return _invalid(str(error))
-    except _HOSTILE as error:
+    except HOSTILE as error:
         return _invalid(f"the path cannot be checked: {type(error).__name__}: {error}")
 
 
@@ -81,8 +81,8 @@ def _invalid(detail: str) -> PathResult:
     return PathResult(PathStatus.invalid, "chain", detail)
 
 
-def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits: without revocation and fetching the library has nothing to wait for.
+def finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits: where nothing is fetched the library has nothing to wait for.
 
     So no event loop is needed, and this works in threads and inside a running loop alike.
     """
@@ -107,8 +107,8 @@ async def _validate(
         moment=at,
         time_tolerance=timedelta(0),
         revinfo_policy=CertRevTrustPolicy(NO_REVOCATION),
-        algorithm_usage_policy=_Algorithms(),  # type: ignore[no-untyped-call]
-        signature_validator=_Signatures(),
+        algorithm_usage_policy=Algorithms(),  # type: ignore[no-untyped-call]
+        signature_validator=Signatures(),
     )
     refused: list[str] = []
     async for path in context.path_builder.async_build_paths_lazy(leaf):
@@ -135,7 +135,7 @@ class _Anchors(TrustManager):
     def __init__(self, leaf: x509.Certificate, anchors: Sequence[Certificate]) -> None:
         self._leaf = leaf
         self._own = {anchor.der: anchor for anchor in anchors}
-        self._anchors = [_anchor(x509.Certificate.load(anchor.der)) for anchor in anchors]
+        self._anchors = [as_anchor(x509.Certificate.load(anchor.der)) for anchor in anchors]
         self._steps = 0
 
     def certificate(self, found: x509.Certificate) -> Certificate:
@@ -155,7 +155,7 @@ class _Anchors(TrustManager):
         return (anchor for anchor in self._anchors if anchor.authority.is_potential_issuer_of(cert))
 
 
-def _anchor(cert: x509.Certificate) -> CertTrustAnchor:
+def as_anchor(cert: x509.Certificate) -> CertTrustAnchor:
     """Hold an anchor to its own validity period, path length and name constraints, but not to its policies.
 
     Policies in roots are declarations; few CAs repeat them below, and nobody asked for one here.
@@ -171,7 +171,9 @@ def _anchor(cert: x509.Certificate) -> CertTrustAnchor:
     return CertTrustAnchor(cert, quals)
 
 
-class _Signatures(SignatureValidator):
+class Signatures(SignatureValidator):
+    """Signatures as :mod:`.signatures` verifies them, SM2 with the default ID included."""
+
     def validate_signature(
         self,
         signature: bytes,
@@ -189,7 +191,7 @@ class _Signatures(SignatureValidator):
             raise InvalidSignature
 
 
-class _Algorithms(DisallowWeakAlgorithmsPolicy):
+class Algorithms(DisallowWeakAlgorithmsPolicy):
     """No SHA-1 or MD5 and no RSA key below 2,048 bits above the certificate, the Chinese identifiers included."""
 
     def signature_algorithm_allowed(
