@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent_world import World
 from cli_parts import Done, Shell
 from demo.ofdmaker import demo_document
+from sample_seals import identity
+from trust_parts import Publisher, listed
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 SEAL = "某某公司合同专用章"
@@ -69,6 +71,21 @@ def test_a_new_key(shell: Shell, world: World) -> None:
     refused = shell(*(world.token.label if word == "TOKEN" else word for word in change_pin))
     assert refused.status == 5
     assert "pin_source_refused" in refused.err
+
+
+def test_whom_you_trust(shell: Shell, world: World, tmp_path: Path) -> None:
+    asked, *others = readme_commands("Whom you trust")
+    who = identity(tmp_path, "sm2", "unit")
+    unit = Publisher(who.der, who.sign)
+    maker = listed(world.authority.maker.public_bytes(Encoding.DER))
+    (shell.home / "beijing.p7m").write_bytes(unit.publish(1, [maker]))
+    (shell.home / "beijing-2.p7m").write_bytes(unit.publish(2, [maker]))
+    (shell.home / "unit.cer").write_bytes(unit.der)
+    assert shell(*asked).status == 2, "nobody is there to be asked"
+    said = {" ".join(words[:2]): run(shell, words).out for words in others}
+    assert [*said] == ["trust add", "trust list", "trust show", "trust update", "trust remove"]
+    assert "Test Maker" in said["trust show"]
+    assert "version 2" in said["trust update"]
 
 
 def test_for_auditors(shell: Shell, world: World) -> None:
