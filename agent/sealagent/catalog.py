@@ -577,6 +577,13 @@ CATALOG: dict[str, Problem] = {
     "signed_message_invalid": _bad_input(
         "The signed message is malformed or was changed", "签名消息格式错误或已被改动", _DAMAGED
     ),
+    "timestamp_failed": Problem(
+        502,
+        "The signature could not be time-stamped, so it was not released",
+        "签章未能加盖时间戳，未予放行",
+        "Try again later, or have the administrator look at [timestamp]: the detail says what the authority answered.",
+        "请稍后重试，或请管理员检查 [timestamp] 配置：详情中有时间戳机构的应答。",
+    ),
     "timestamp_invalid": _bad_input(
         "The time-stamping authority's answer is of no use", "时间戳机构的应答无效", _TSA, 502
     ),

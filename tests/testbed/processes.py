@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from testbed.errors import TestbedError, Trouble
 __all__ = ["LOOPBACK", "Guard", "Launch", "Process", "found", "free_port", "start", "stop", "stop_all"]
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20000, 32000)
+"""Below those of outgoing connections (Linux: from 32768)."""
 STOP_SECONDS = 15.0
 """Patience for a process that was asked to end, before it is killed."""
 START_SECONDS = 60.0
@@ -75,11 +78,13 @@ class Launch:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback address that nobody has right now.
+
+    It is used seconds later, and again after a restart; so it is none of those that systems hand out by themselves.
+    """
+    while not _is_free(port := secrets.choice(PORTS)):
+        pass
+    return port
 
 
 def start(folder: Path, launch: Launch, directory: Path) -> Process:
