@@ -189,3 +189,14 @@ def test_a_wrong_token_decides_after_the_document(party: Party, tsas: dict[str, 
     report = judge_signature(whole, trusting(party), hash_of(b"another document"))
     assert codes(report.reasons) == ["data_hash", "sig_timestamp"]
     assert report.reasons[1].detail == "the token covers other octets"
+
+
+def test_a_token_in_the_time_of_version_1_is_older_than_the_signature(parties: dict[str, Party], stamp: Any) -> None:
+    """It gives the signing time, and does not prove that the signature came before the end of its certificate."""
+    party = parties["rsa"]
+    tsa = time_stamper(party.ca.key.parent, "rsa", "tsa-v1", ca=party.ca)
+    whole = version_1(party, time=bits(make_token(tsa, b"any", party.start)))
+    report = judge_signature(whole, trusting(party, party.end + timedelta(days=1)), hash_of(DOCUMENT))
+    assert (codes(report.reasons), report.signed_at) == ([], party.start)
+    assert "signing_time_not_proven" in codes(report.notes)
+    assert "time_stamped" not in codes(report.notes)

@@ -379,6 +379,7 @@ class ReceiptOut(_Message):
     mechanism: str
     seal: str | None
     document_sm3: str | None
+    timestamp: str | None = Field(description="the time that a time-stamp over the signature proves; null without one")
 
 
 class SealDigestOut(_Message):

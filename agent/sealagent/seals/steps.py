@@ -264,10 +264,11 @@ def judge_timestamp(
 ) -> tuple[Findings, datetime | None]:
     """A time-stamp token over a signature value (GB/T 20520).
 
-    :param covered: the signature value; None when what it should cover cannot be known.
+    :param covered: the signature value; None for a token that is older than the signature (version 1 has it in
+        timeInfo, which is signed): it proves that the signature is not older, and no more.
     :param made: createDate of the seal, which must not be later than the token (GM/T 0031-2025).
     :param signed: the time the signer states, which should not be later either.
-    :return: with the time that the token proves, if it proves one.
+    :return: with a time at which the signature existed, if the token proves one.
     """
     found = Findings()
     if token is None:
@@ -285,7 +286,7 @@ def judge_timestamp(
         found.reason(code, f"signed {timestamp(signed)}, after the time-stamp of {timestamp(judged.time)}")
     elif judged.state is not TokenState.GOOD:
         found.reason("timestamp_not_checked", f"{code}: {judged.detail}")
-    else:
+    elif covered is not None:
         found.note("time_stamped", f"{timestamp(judged.time)}{f', {judged.tsa.subject}' if judged.tsa else ''}")
         return found, judged.time
     return found, None

@@ -312,7 +312,7 @@ def _judge_seal_token(seal: Seal, policy: Policy) -> Findings:
 
 
 def _judge_signature_token(signature: SealSignature, policy: Policy) -> tuple[Findings, datetime | None]:
-    # The token in timeInfo of version 1 cannot cover the signature, which is made later.
+    # The token in timeInfo of version 1 is part of what is signed.
     covered = None if signature.version == 1 else signature.signature
     signed = None if signature.version == 1 else signature.time
     return judge_timestamp(signature.timestamp, covered, "sig_timestamp", policy, signed=signed)

@@ -1,8 +1,8 @@
 """The signing line (design §2): one straight way from a request to a released signature.
 
-identify (the listener) → resolve → check → authorize → unlock → record intent → sign → self-verify → record outcome →
-release. A step returns or raises one named error. Nothing after "record intent" happens without a durable record; a
-refusal is recorded too.
+identify (the listener) → resolve → check → authorize → unlock → record intent → sign → self-verify → time-stamp →
+record outcome → release. A step returns or raises one named error. Nothing after "record intent" happens without a
+durable record; a refusal is recorded too.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ from sealagent.seals.build import assemble_signature, build_tbs
 from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
 from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
 from sealagent.signing.recording import Recorder
+from sealagent.signing.timestamping import Stamp, Timestamper
 from sealagent.signing.unlock import EnteredPin, Occasion, Unlocker
 from sealagent.status.evidence import EvidenceStore
-from sealagent.verdict import Verdict
+from sealagent.verdict import Verdict, timestamp
 from sealdrivers.contract import Mechanism, TokenService
 from sealdrivers.errors import DriverError, LoginRequired
 
 __all__ = ["DocumentJob", "Receipt", "SealedDigest", "SigningLine"]
+
+Finish = Callable[[bytes, "bytes | None"], bytes]
+"""Takes a signature and its time-stamp token, and returns what is released."""
 
 # Refusals of a well-formed request. Malformed input is answered with its error and leaves no entry.
 _DOCUMENT_REFUSALS = frozenset({"ofd_closed", "ofd_signing_forbidden", "ofd_encrypted", "ofd_integrity_protected"})
@@ -56,6 +60,8 @@ class Receipt:
     mechanism: str
     seal: str | None = None
     document_sm3: str | None = None
+    timestamp: str | None = None
+    """The time that a time-stamp over the signature proves; None without one."""
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -105,6 +111,7 @@ class SigningLine:
 
     :param require: ``valid`` or ``intact``: the verdict a seal needs to be used.
     :param allow_raw_digests: whether digests computed by a caller are signed.
+    :param timestamper: stamps seal signatures; None: they have no time-stamp.
     """
 
     def __init__(
@@ -121,6 +128,7 @@ class SigningLine:
         limits: Limits,
         require: str,
         allow_raw_digests: bool,
+        timestamper: Timestamper | None = None,
     ) -> None:
         self._tokens = tokens
         self._inventory = inventory
@@ -133,6 +141,7 @@ class SigningLine:
         self._limits = limits
         self._require = require
         self._allow_raw_digests = allow_raw_digests
+        self._timestamper = timestamper
 
     async def seal_document(self, caller: Caller, job: DocumentJob, source: BinaryIO, out: BinaryIO) -> Receipt:
         """Seal an OFD: hash it here, sign on the device, write the sealed file to ``out``.
@@ -168,9 +177,9 @@ class SigningLine:
         tbs = build_tbs(seal.seal.raw, seal.seal.version, time, prepared.data_hash, prepared.property_info)
         work = _work(caller, key, mechanism, tbs, Occasion(caller, job.name, seal.seal.name), facts)
 
-        def finish(signature: bytes) -> bytes:
+        def finish(signature: bytes, token: bytes | None) -> bytes:
             assert key.certificate is not None
-            value = assemble_signature(tbs, key.certificate.der, algorithm.oid, signature)
+            value = assemble_signature(tbs, key.certificate.der, algorithm.oid, signature, token)
             try:
                 prepared.write(value, out)
                 out.flush()
@@ -204,9 +213,9 @@ class SigningLine:
         tbs = build_tbs(seal.seal.raw, seal.seal.version, time, data_hash, property_info)
         work = _work(caller, key, mechanism, tbs, Occasion(caller, name, seal.seal.name), facts)
 
-        def finish(signature: bytes) -> bytes:
+        def finish(signature: bytes, token: bytes | None) -> bytes:
             assert key.certificate is not None
-            return assemble_signature(tbs, key.certificate.der, work.algorithm.oid, signature)
+            return assemble_signature(tbs, key.certificate.der, work.algorithm.oid, signature, token)
 
         return SealedDigest(*await self._perform(work, finish, seal=seal.seal.id))
 
@@ -279,22 +288,26 @@ class SigningLine:
     async def _perform(
         self,
         work: _Work,
-        finish: Callable[[bytes], bytes] | None = None,
+        finish: Finish | None = None,
         *,
         seal: str | None = None,
         document_sm3: str | None = None,
     ) -> tuple[bytes, Receipt]:
-        """Unlock, record the intent, sign, verify, finish, record the outcome, release."""
+        """Unlock, record the intent, sign, verify, time-stamp, finish, record the outcome, release.
+
+        Only what is finished, a seal signature, is time-stamped.
+        """
         for last in (False, True):
             try:
-                intent, value = await self._sign(work, finish)
+                intent, value, stamp = await self._sign(work, finish)
                 break
             except LoginRequired:
                 # The worker was restarted since the PIN was entered: the holder is asked once more.
                 if last:
                     raise
         fingerprint = digest_of("sha256", value).hex()
-        outcome = await self._recorder.signed(intent, {"signature_sha256": fingerprint})
+        facts = {"timestamp": stamp.facts()} if stamp else {}
+        outcome = await self._recorder.signed(intent, {"signature_sha256": fingerprint, **facts})
         receipt = Receipt(
             record=outcome.number,
             intent=intent.number,
@@ -306,16 +319,18 @@ class SigningLine:
             mechanism=work.mechanism.value,
             seal=seal,
             document_sm3=document_sm3,
+            timestamp=timestamp(stamp.time) if stamp else None,
         )
         self._publish(Event("signed", {"record": outcome.number, "operation": work.facts["operation"]}))
         return value, receipt
 
-    async def _sign(self, work: _Work, finish: Callable[[bytes], bytes] | None) -> tuple[Entry, bytes]:
+    async def _sign(self, work: _Work, finish: Finish | None) -> tuple[Entry, bytes, Stamp | None]:
         """Bring one intent to a verified and finished signature, or on record as failed."""
-        async with AsyncExitStack() as stack:
-            entered = await self._unlocked(work, stack)
-            intent = await self._recorder.intent(work.caller, work.facts)
-            try:
+        intent = None
+        try:
+            async with AsyncExitStack() as stack:
+                entered = await self._unlocked(work, stack)
+                intent = await self._recorder.intent(work.caller, work.facts)
                 signature = await self._tokens.sign(
                     work.key.info.uri,
                     work.mechanism,
@@ -328,16 +343,22 @@ class SigningLine:
                         "device_signature_wrong",
                         "the device's signature does not verify with the certificate's public key",
                     )
-                value = signature if finish is None else await asyncio.to_thread(finish, signature)
-            except BaseException as error:
-                # Whatever it was, a cancelled request included, the intent gets its outcome.
-                if isinstance(error, DriverError):
-                    self._inventory.invalidate()
-                entry = await self._recorder.failed(intent, error)
-                facts = {"reason": entry.body["reason"], "operation": work.facts["operation"]}
-                self._publish(Event("failed", {"record": entry.number, **facts}))
-                raise
-            return intent, value
+            stamp = None
+            if finish is None:
+                return intent, signature, stamp
+            if self._timestamper is not None:
+                stamp = await asyncio.to_thread(self._timestamper.stamp, signature)
+            return intent, await asyncio.to_thread(finish, signature, stamp.token if stamp else None), stamp
+        except BaseException as error:
+            if intent is None:
+                raise  # a refusal is on record already
+            # Whatever it was, a cancelled request included, the intent gets its outcome.
+            if isinstance(error, DriverError):
+                self._inventory.invalidate()
+            entry = await self._recorder.failed(intent, error)
+            facts = {"reason": entry.body["reason"], "operation": work.facts["operation"]}
+            self._publish(Event("failed", {"record": entry.number, **facts}))
+            raise
 
     async def _unlocked(self, work: _Work, stack: AsyncExitStack) -> EnteredPin:
         """Unlock the token; return a PIN only for a key that wants one with each signature."""
