@@ -231,6 +231,15 @@ class Index:
         with self._changing():
             self._follow(origin, entries)
 
+    def rehearse(self, entry: Entry) -> None:
+        """Try whether an entry could be taken in next, and leave everything as it is.
+
+        :raises SealAgentError: ``register_damaged``.
+        """
+        with contextlib.suppress(_Rehearsed), self._changing():
+            self._take_in(entry)
+            raise _Rehearsed
+
     def rebuild(self, origin: str, entries: Iterable[tuple[Entry, str]]) -> None:
         """Forget everything and take the whole ledger in. Readers see the old state until it is done."""
         with self._changing():
@@ -377,6 +386,10 @@ class Index:
     def _rows(self, statement: str, *values: object) -> list[Any]:
         with _named("read"):
             return self._database.execute(statement, values).fetchall()
+
+
+class _Rehearsed(Exception):
+    """Ends a rehearsal, so that nothing of it stays."""
 
 
 @contextlib.contextmanager

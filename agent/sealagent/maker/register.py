@@ -25,6 +25,7 @@ from sealagent.errors import SealAgentError
 from sealagent.maker.archive import Archive
 from sealagent.maker.index import ApplicationRow, Index, SealRow
 from sealagent.maker.states import Asker, Change, allowed, check_change
+from sealagent.records.entry import encode_body, make_entry
 from sealagent.records.ledger import Entry, EntryKind, Ledger
 from sealagent.records.view import RecordView
 from sealagent.signing.recording import Recorder, what_went_wrong
@@ -36,7 +37,7 @@ LOCK_SECONDS = 60.0
 """How long a command waits for another one that has the register open."""
 _LOOK_SECONDS = 0.05
 MAX_CHANGES = 58
-"""Changes of one seal after which only those that end its use are taken: answers about it may hold 64."""
+"""Changes of one seal after which it is not suspended any more, only ended: answers about it may hold 64 states."""
 MAX_TEXT = 500
 """Characters of what an operator writes to a change."""
 INTERRUPTED = "the maker ended before the outcome was recorded; nothing was released"
@@ -170,8 +171,8 @@ class Register:
     def check(self, row: SealRow, change: Change, said: Said) -> None:
         """Let only a change pass that is allowed now; raises as :meth:`change`."""
         check_change(row.state, change, said.reason, said.asked_by, seal=f"seal {row.es_id}")
-        if row.changes >= MAX_CHANGES and change in (Change.SUSPENDED, Change.RESUMED):
-            ends = [str(each) for each in allowed(row.state) if each not in (Change.SUSPENDED, Change.RESUMED)]
+        if row.changes >= MAX_CHANGES and change is Change.SUSPENDED:
+            ends = [str(each) for each in allowed(row.state) if each is not Change.SUSPENDED]
             message = f"seal {row.es_id} was changed {row.changes} times; it may only be {', '.join(ends)}"
             raise SealAgentError("register_transition_refused", message, state=str(row.state), allowed=ends)
 
@@ -192,10 +193,15 @@ class Register:
     async def record(self, body: Mapping[str, Any], intent: Entry | None = None) -> Entry:
         """Put an event on record, and take it into the index.
 
-        :param intent: what it brings to its end. :raises SealAgentError: ``record_failed``.
+        :param intent: what it brings to its end.
+        :raises SealAgentError: ``record_failed``; ``register_damaged``: it does not follow from what is on record. Then
+            nothing is recorded: an entry that the index cannot take in would stand in the way for ever.
         """
-        closing = {"intent": intent.number} if intent is not None else {}
-        entry = await self._ledger.append(EntryKind.ADMIN, {**closing, **body})
+        whole = {"intent": intent.number, **body} if intent is not None else body
+        octets, _ = encode_body(EntryKind.ADMIN, whole)
+        size = self._ledger.head().size
+        self.index.rehearse(make_entry(size + 1, self._clock(), EntryKind.ADMIN, "", octets))
+        entry = await self._ledger.append(EntryKind.ADMIN, whole)
         self._follow()
         return entry
 
