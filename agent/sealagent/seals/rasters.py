@@ -28,6 +28,10 @@ MAX_SIDE = 6_000
 """Pixels on a side: 60 mm at 2400 dpi."""
 MAX_CHUNKS = 10_000
 """Chunks of a PNG. Encoders write one for every 8 KiB or more."""
+MAX_SEGMENTS = 1_000
+"""Segments of a JPG, the scans included: comments, colour profiles and tables make some twenty."""
+MAX_EXTRAS = 64 << 10
+"""Octets of a GIF besides its picture (comments and the like): the decoder's time grows with their square."""
 MAX_SCANS = 64
 """Scans of a progressive JPG, each of which costs as much as a picture. Encoders write ten."""
 DEPTHS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -149,7 +153,7 @@ def _gif(data: bytes) -> tuple[int, int, int]:
     """Walk the blocks (GIF89a clauses 15 to 27)."""
     width, height, packed = struct.unpack_from("<HHB", data, 6)
     position = 13 + _table(packed)
-    pictures = 0
+    pictures, extras = 0, 0
     while True:
         introducer = data[position]
         if introducer == 0x3B:
@@ -157,7 +161,11 @@ def _gif(data: bytes) -> tuple[int, int, int]:
                 raise invalid("the GIF has no picture")
             return width, height, position + 1
         if introducer == 0x21:
-            position = _blocks(data, position + 2)
+            end = _blocks(data, position + 2)
+            extras += end - position
+            if extras > MAX_EXTRAS:
+                raise invalid("the GIF has too much besides its picture")
+            position = end
         elif introducer == 0x2C:
             left, top, wide, high, packed = struct.unpack_from("<HHHHB", data, position + 1)
             pictures += 1
@@ -189,7 +197,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 def _jpg(data: bytes) -> tuple[int, int, int]:
     """Walk the segments (ITU-T T.81 annex B)."""
     position, size, scans = 2, (0, 0), 0
-    while True:
+    for _ in range(MAX_SEGMENTS):
         while data[position] == 0xFF and data[position + 1] == 0xFF:
             position += 1  # fill octets
         lead, marker = data[position], data[position + 1]
@@ -215,6 +223,7 @@ def _jpg(data: bytes) -> tuple[int, int, int]:
             if following is None:
                 raise invalid("the JPG is cut short")
             position = following.start()
+    raise invalid("the JPG has too many parts")
 
 
 def _bmp(data: bytes) -> tuple[int, int, int]:
