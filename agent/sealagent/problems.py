@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["Exit", "Problem"]
+__all__ = ["Exit", "Problem", "bad_input"]
 
 
 class Exit(IntEnum):
@@ -32,3 +32,14 @@ class Problem:
     next_step: str
     next_step_zh: str
     exit: Exit = Exit.FAILURE
+
+
+_FILE = ("Send a file of the named format.", "请提交所述格式的文件。")
+
+
+def bad_input(title: str, title_zh: str, step: tuple[str, str] = _FILE, status: int = 422) -> Problem:
+    """Return what is said of input that is not what it should be.
+
+    :param step: the next step, in English and Chinese.
+    """
+    return Problem(status, title, title_zh, *step)
