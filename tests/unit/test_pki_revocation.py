@@ -35,8 +35,8 @@ from sample_seals import oid, tlv
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.chain import Algorithms, Signatures, as_anchor, finish
 from sealagent.pki.crl import read_crl
-from sealagent.pki.ocsp import MAX_URLS, build_ocsp_request, crl_urls, ocsp_urls
-from sealagent.pki.revinfo import CLOCK_TOLERANCE, MAX_OCSP_OCTETS, WITHOUT_END, judge_ocsp
+from sealagent.pki.ocsp import MAX_OCSP_OCTETS, MAX_URLS, build_ocsp_request, crl_urls, ocsp_urls
+from sealagent.pki.revinfo import CLOCK_TOLERANCE, WITHOUT_END, judge_ocsp
 from sealagent.pki.revocation import CertificateState, CertificateStatus
 from testbed.openssl import KEY_TYPES, SM2_ID, KeyType, new_key, run
 
@@ -291,6 +291,7 @@ def test_freshness(sm2: World, this_update: datetime, next_update: datetime | No
         response = sm2.response(Answer(answer, this_update, next_update, revoked_at=NOW - DAY))
         status = judge(sm2, response)
         assert status.state is CertificateState(answer) if fresh else refused(status, "rec"), status.detail
+        assert status.next_update == ((next_update or this_update + WITHOUT_END) if fresh else None)
 
 
 def test_an_answer_older_than_its_certificate_that_expired(sm2: World) -> None:

@@ -12,6 +12,7 @@ from array import array
 from binascii import a2b_base64
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +26,7 @@ __all__ = ["MAX_CRL_OCTETS", "RevocationList", "read_crl"]
 
 MAX_CRL_OCTETS = 32 << 20  # the largest lists of public CAs have some 10 MiB, which is 300,000 entries
 MAX_KEPT = 4  # lists of octets that were read and kept, with their index; whoever holds a RevocationList needs none
+MAX_EXTENSIONS = 64  # of a list; five are usual
 MAX_SPECIAL = 4096
 """Entries that are looked into for a critical extension: only lists that speak for several issuers have any. It takes
 some 50 µs each."""
@@ -36,6 +38,8 @@ _HASHES: Final = (1 << 64 - _OFFSET_BITS) - 1
 _CRITICAL: Final = b"\x01\x01\xff"  # BOOLEAN TRUE, also by chance within a serial number
 _CERTIFICATE_ISSUER: Final = bytes.fromhex("0603551d1d")  # RFC 5280 5.3.3
 _KNOWN: Final = frozenset({"crl_reason", "hold_instruction_code", "invalidity_date", "certificate_issuer"})
+
+_DELTA: Final = "2.5.29.27"  # deltaCRLIndicator
 
 _BEGIN, _END = b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
 
@@ -55,8 +59,12 @@ class RevocationList:
         "_looks",
         "_signature",
         "_tbs",
+        "is_delta",
+        "issuer",
+        "next_update",
         "octets",
         "signers",
+        "this_update",
     )
 
     def __init__(self, octets: bytes) -> None:
@@ -83,6 +91,13 @@ class RevocationList:
         read = [asn1.read_algorithm(each.raw) for each in (fields[0], algorithm)]
         if (read[0].oid, read[0].pss) != (read[1].oid, read[1].pss):
             raise DerError("the signature algorithm is named in two ways")  # RFC 5280 5.1.1.2
+        self.issuer: Final = asn1.read_name(fields[1].raw).comparable
+        """Equal for equal names, as :attr:`.asn1.NameFields.comparable`."""
+        this_update, *next_update = (each.time(each.tag, "a time of the list") for each in fields[2:])
+        self.this_update: Final[datetime] = this_update
+        self.next_update: Final[datetime | None] = next_update[0] if next_update else None
+        self.is_delta: Final = _DELTA in _extensions(after)
+        """Whether it holds changes to another list (RFC 5280 5.2.4)."""
         self._tbs = tbs
         self._algorithm, self._signature = algorithm.raw, signature.expect(der.BIT_STRING, "the signature").raw
         self._before, self._after = b"".join(each.raw for each in parts), b"".join(after)
@@ -184,6 +199,16 @@ class RevocationList:
             raise DerError(f"an entry has an unknown critical extension: {', '.join(sorted(unknown))}")
         if issuer is not None:
             self._issuers.append(offset)
+
+
+def _extensions(after: list[bytes]) -> set[str]:
+    """Return which extensions a list has, dotted."""
+    found: set[str] = set()
+    for explicit in after:
+        (listed,) = der.read(explicit, "crlExtensions").children("crlExtensions", 1, 1)
+        for extension in listed.expect(der.SEQUENCE, "crlExtensions").children("crlExtensions", MAX_EXTENSIONS):
+            found.add(extension.expect(der.SEQUENCE, "Extension").children("Extension", 3, 2)[0].oid("extnID"))
+    return found
 
 
 def _contents(octets: bytes, offset: int) -> int:

@@ -14,8 +14,9 @@ from asn1crypto import algos, core, ocsp, x509
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.digests import digest
 
-__all__ = ["MAX_URLS", "MAX_URL_OCTETS", "build_ocsp_request", "crl_urls", "ocsp_urls"]
+__all__ = ["MAX_OCSP_OCTETS", "MAX_URLS", "MAX_URL_OCTETS", "build_ocsp_request", "crl_urls", "ocsp_urls"]
 
+MAX_OCSP_OCTETS = 256 << 10  # of a response; with its certificates one has 1 to 5 KiB
 MAX_URLS = 4  # of one kind in one certificate; one or two are usual, and each may cost a time-out
 MAX_URL_OCTETS = 1024
 MAX_NONCE: Final = 32  # octets; RFC 8954 2.1

@@ -47,18 +47,17 @@ from sealagent.pki.certificates import Certificate
 from sealagent.pki.chain import HOSTILE, Algorithms, Signatures, as_anchor, finish
 from sealagent.pki.crl import RevocationList, read_crl
 from sealagent.pki.der import DerError
-from sealagent.pki.ocsp import issuer_hashes
+from sealagent.pki.ocsp import MAX_OCSP_OCTETS, issuer_hashes
 from sealagent.pki.revocation import CertificateState, CertificateStatus
 from sealagent.verdict import timestamp
 
-__all__ = ["CLOCK_TOLERANCE", "MAX_OCSP_OCTETS", "WITHOUT_END", "judge_crl", "judge_ocsp"]
+__all__ = ["CLOCK_TOLERANCE", "WITHOUT_END", "judge_crl", "judge_ocsp"]
 
-MAX_OCSP_OCTETS = 256 << 10  # a response with its certificates has 1 to 5 KiB
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far thisUpdate may lie ahead of ``now``, and ``now`` behind nextUpdate: clocks differ by minutes."""
 
 WITHOUT_END: Final = FRESHNESS_FALLBACK_VALIDITY_DEFAULT
-"""How long an answer without nextUpdate counts from its thisUpdate on."""
+"""How long evidence without nextUpdate counts from its thisUpdate on."""
 
 _CERT_ID_DIGESTS: Final = frozenset({"sha1", "sha256", "sha384", "sha512", "sm3"})
 _RESPONSE_EXTENSIONS: Final = frozenset({"nonce", "extended_revoke"})
@@ -238,6 +237,11 @@ def _context(issuer: x509.Certificate, now: datetime, signatures: _Evidence, **e
     return context
 
 
+def _counts_until(said: core.Sequence) -> datetime:
+    end: datetime = said["next_update"].native or said["this_update"].native + WITHOUT_END
+    return end
+
+
 def _failures(error: Exception, evidence: _Evidence, otherwise: str) -> str:
     """Return what the library complains about, shortly."""
     if evidence.complaint:
@@ -353,7 +357,7 @@ class _Response:
             CertificateState.GOOD,
             source="ocsp",
             produced_at=answer["this_update"].native,
-            next_update=answer["next_update"].native,
+            next_update=_counts_until(answer),
             evidence=self._octets,
         )
         try:
@@ -425,7 +429,7 @@ def _judge_lists(
         return _unknown("the certificate's serial number is not DER: a list need not find it")
     shown = [(each, crl.CertificateList.load(each.cut_down(serial), strict=True)) for each in (whole, changes) if each]
     complete = shown[0][1]
-    if complete.delta_crl_indicator_value is not None:
+    if whole.is_delta:
         return _unknown("the list holds changes to another list only")
     if len(shown) == 2 and not _continues(shown[1][1], complete):
         return _unknown("the list of changes does not belong to this list")
@@ -437,7 +441,7 @@ def _judge_lists(
         CertificateState.GOOD,
         source="crl",
         produced_at=head["this_update"].native,
-        next_update=head["next_update"].native,
+        next_update=_counts_until(head),
         evidence=whole.octets,
     )
     try:

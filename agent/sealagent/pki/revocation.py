@@ -39,11 +39,14 @@ class CertificateStatus:
     produced_at: datetime | None = None
     """thisUpdate."""
     next_update: datetime | None = None
+    """nextUpdate: until when it counts. Half an hour after thisUpdate where the issuer names none."""
     evidence: bytes = field(default=b"", repr=False)
     """The OCSP response or CRL as received, DER."""
     detail: str = ""
     stale: bool = False
     """An older answer, used because policy allows it while nobody can be asked."""
+    asked: bool = True
+    """False: nobody is known who could be asked about certificates of this issuer."""
 
 
 class RevocationSource(Protocol):
