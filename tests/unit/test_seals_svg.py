@@ -128,6 +128,8 @@ def test_an_opaque_ground_is_refused_where_transparency_is_demanded() -> None:
         ('<marker id="p"/>', "marker"),
         ("<svg/>", "element svg"),
         ("<iframe/>", "iframe"),
+        ("<p\U0002ebe1/>", r"element p\U0002ebe1,"),
+        (f"<{'p' * 5000}/>", f"element {'p' * 40},"),
         ('<image href="https://example.org/a.png"/>', "outside"),
         ('<image href="//example.org/a.png"/>', "outside"),
         ('<image xlink:href="file:///etc/passwd"/>', "outside"),

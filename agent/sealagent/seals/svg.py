@@ -94,7 +94,7 @@ def read_svg(data: bytes, size_mm: tuple[int, int], tolerance: float) -> Svg:
             raise invalid("the SVG has a processing instruction")
         name = element.get("id")
         if name is not None and ids.setdefault(name, element) is not element:
-            raise invalid("the SVG uses an id twice", id=name[:100])
+            raise invalid("the SVG uses an id twice", id=_shown(name))
     references: dict[etree._Element, list[etree._Element]] = {}
     for element in elements:
         found, embedded = _check_element(element, root)
@@ -159,21 +159,26 @@ def _local(element: etree._Element) -> str:
     return name.localname if name.namespace == _SVG else ""
 
 
+def _shown(name: str) -> str:
+    """Return a name out of the file as an error may hold it."""
+    return name[:40].encode("ascii", "backslashreplace").decode()
+
+
 def _check_element(element: etree._Element, root: etree._Element) -> tuple[list[str], list[tuple[str, bytes]]]:
     """Refuse what is not allowed; return the ids an element refers to, and the pictures embedded in it."""
     name = etree.QName(element)
     if name.namespace != _SVG:
         if name.namespace not in _INERT:
-            raise invalid(f"the SVG has an element {name.localname[:40]} of another language")
+            raise invalid(f"the SVG has an element {_shown(name.localname)} of another language")
     elif name.localname not in _ALLOWED or (name.localname == "svg" and element is not root):
-        raise invalid(f"the SVG has an element {name.localname[:40]}, which no seal needs")
+        raise invalid(f"the SVG has an element {_shown(name.localname)}, which no seal needs")
     ids: list[str] = []
     embedded: list[tuple[str, bytes]] = []
     for key, value in element.attrib.items():
         attribute = etree.QName(str(key))
         local = attribute.localname.lower()
         if local.startswith("on"):
-            raise invalid(f"the SVG has a script in {attribute.localname[:40]}")
+            raise invalid(f"the SVG has a script in {_shown(attribute.localname)}")
         if attribute.namespace == _XML and local == "base":
             raise invalid("the SVG has an xml:base")
         if attribute.namespace in _INERT or (name.namespace in _INERT and local not in ("href", "src")):
@@ -207,7 +212,7 @@ def _check_value(value: str, *, css: bool) -> list[str]:
             raise invalid("the SVG has a style sheet with rules or escapes that no seal needs")
         for function in _FUNCTION.findall(value):
             if function.lower() not in _CSS_FUNCTIONS:
-                raise invalid(f"the SVG has a style sheet with {function[:40]}()")
+                raise invalid(f"the SVG has a style sheet with {_shown(function)}()")
     return local
 
 
