@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from sealagent.cli.maker_draw import check_picture, draw
 from sealagent.errors import FormatError
 
 NAME = "某某市政务服务管理局"
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def run_draw(*arguments: str | Path) -> Result:
@@ -106,6 +109,16 @@ def test_a_font_may_be_named(tmp_path: Path) -> None:
     done = run_draw("--name", NAME, "--font", broken, "-o", tmp_path / "seal.svg")
     assert isinstance(done.exception, FormatError)
     assert done.exception.code == "font_invalid"
+
+
+def test_what_the_readme_shows_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^    sealagent maker (draw|check-picture) (.*)$", README, flags=re.M)
+    assert {name for name, _ in lines} == {"draw", "check-picture"}
+    for name, arguments in lines:
+        done = {"draw": run_draw, "check-picture": run_check}[name](*shlex.split(arguments, comments=True))
+        assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"seal.svg", "seal.png", "invoice.png", "name.svg"}
 
 
 def test_notes_and_refusals_of_the_check(tmp_path: Path) -> None:
