@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import rfc8785
 
-from sample_parties import Party
 from sample_seals import Identity
 from sealagent.pki import signatures
 from sealagent.pki.certificates import Certificate
@@ -162,24 +161,17 @@ VALID = (SealState.MADE, SealState.FILED, SealState.VALID)
 class Unit:
     """A production-management unit: a seal, what is known of it, and a service that tells."""
 
-    party: Party
     signer: Identity
     """Signs the answers."""
     clock: Callable[[], datetime]
-    seal: bytes = b""
+    seal: bytes
+    history: tuple[StateChange, ...]
     es_id: str = "0001"
-    history: tuple[StateChange, ...] = ()
     lasts: timedelta = timedelta(minutes=10)
     twist: Callable[[StatusAnswer], StatusAnswer] | None = None
     """Changes an answer before it is signed."""
     octets: Callable[[bytes], bytes] | None = None
     """Changes the content before it is signed."""
-    asked: list[str] = field(default_factory=list)
-    """SM3 of the seals that were asked about."""
-
-    def __post_init__(self) -> None:
-        self.seal = self.seal or self.party.seal()
-        self.history = self.history or changes(self.party.start, *VALID)
 
     def answer(self, sm3: str, nonce: bytes = b"") -> bytes:
         """Return a signed answer."""
@@ -200,7 +192,6 @@ class Unit:
     def __call__(self, reply: Reply, asked: Asked) -> None:
         """Answer over HTTP."""
         sm3 = asked.path.rpartition("/")[2]
-        self.asked.append(sm3)
         reply.octets(self.answer(sm3, bytes.fromhex(asked.query.get("nonce", ""))))
 
 

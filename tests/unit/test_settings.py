@@ -46,7 +46,7 @@ def test_the_example_documents_every_key_and_no_other() -> None:
     assert _written(values) == _keys(Settings)
     shown = Settings.model_validate({**values, "socket": "/x/agent.sock", "state_dir": "/x"})
     defaults = Settings()
-    for section in ("discovery", "timeouts", "trust", "seals", "signing", "limits"):
+    for section in ("discovery", "timeouts", "trust", "status", "revocation", "seals", "signing", "limits"):
         assert getattr(shown, section) == getattr(defaults, section), section
 
 
@@ -60,6 +60,17 @@ def test_the_example_documents_every_key_and_no_other() -> None:
         ("[[modules]]\nworkers = 2", "modules.0.path"),
         ("[trust]\nlists = ['/etc/trust-lists']", "list_signers"),
         ("[trust]\nlist_signers = ['ab']", "trust.list_signers.0"),
+        ("[[status.services]]\nmakers = []", "status.services.0.url"),
+        ("[[status.services]]\nurl = 'file:///etc'", "status.services.0.url"),
+        ("[[status.services]]\nurl = 'http://a:b@host/'", "status.services.0.url"),
+        ("[[status.services]]\nurl = 'http://host/?x=1'", "status.services.0.url"),
+        ("[[status.services]]\nurl = 'http://host'\nmakers = ['ab']", "status.services.0.makers.0"),
+        ("[[status.lists]]\npath = 'relative'", "status.lists.0.path"),
+        ("[status]\nunavailable = 'ignore'", "status.unavailable"),
+        ("[status]\noffline_hours = 0", "status.offline_hours"),
+        ("[status]\ntimeout_seconds = 61", "status.timeout_seconds"),
+        ("[[revocation.ocsp]]\nurl = 'http://host'", "revocation.ocsp.0.issuers"),
+        ("[revocation]\ncrls = ['relative.crl']", "revocation.crls.0"),
         ("= broken", ""),
     ],
 )
@@ -136,3 +147,21 @@ def test_a_module_named_twice_is_refused_also_through_a_link(tmp_path: Path) -> 
         file.write_text(f"[[modules]]\npath = '{module}'\n[[modules]]\npath = '{other}'\nworkers = 4\n")
         with pytest.raises(SealAgentError, match="named twice"):
             load_settings([file])
+
+
+def test_whom_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        f"[status]\nunavailable = 'offline'\n[[status.services]]\nurl = 'https://host:8443/base/'\n"
+        f"makers = ['{'AB' * 32}']\nsigners = ['~/status.pem']\n[[status.lists]]\npath = '~/lists'\n"
+        f"[revocation]\ncrls = ['~/a.crl', 'http://host/a.crl']\n"
+        f"[[revocation.ocsp]]\nurl = 'http://host'\nissuers = ['{'cd' * 32}']\n"
+    )
+    settings = load_settings([file])
+    [service] = settings.status.services
+    assert (service.url, service.makers) == ("https://host:8443/base", ("ab" * 32,))
+    assert service.signers == (tmp_path / "status.pem",)
+    assert settings.status.lists[0].path == tmp_path / "lists"
+    assert settings.revocation.crls == (tmp_path / "a.crl", "http://host/a.crl")
+    assert settings.revocation.ocsp[0].issuers == ("cd" * 32,)

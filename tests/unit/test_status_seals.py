@@ -60,7 +60,7 @@ class World:
     def __init__(self, party: Party, signer: Identity, state: Path, stack: ExitStack) -> None:
         self.party = party
         self.now = party.start + timedelta(days=2)
-        self.unit = Unit(party, signer, lambda: self.now)
+        self.unit = Unit(signer, lambda: self.now, party.seal(), changes(party.start, *VALID))
         self.server: Server = stack.enter_context(serving(self.unit))
         self.state = state
         self.stack = stack

@@ -21,6 +21,7 @@ from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
+from sealagent.status.evidence import EvidenceStore
 from sealdrivers.contract import TokenService
 
 __all__ = ["SERVICES", "ApiLimits", "Services"]
@@ -48,6 +49,7 @@ class Services:
     trust_lists: TrustLists
     ledger: Ledger
     recorder: Recorder
+    evidence: EvidenceStore
     events: EventHub
     clock: Clock
     limits: ApiLimits

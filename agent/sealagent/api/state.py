@@ -94,6 +94,13 @@ async def export_record(request: web.Request) -> web.StreamResponse:
     return await answer_with(request, Answer(b"", "application/jsonl", file=file))
 
 
+async def show_evidence(request: web.Request) -> web.StreamResponse:
+    """``GET /v1/evidence/{sha256}``: what a service answered, as it was received."""
+    parts = services(request)
+    octets = await asyncio.to_thread(parts.evidence.get, request.match_info["sha256"])
+    return web.Response(body=octets, content_type="application/octet-stream")
+
+
 async def stream_events(request: web.Request) -> web.StreamResponse:
     """``GET /v1/events``: server-sent events."""
     with services(request).events.listening() as queue:
@@ -129,6 +136,14 @@ ROUTES = (
     ),
     Route("GET", "/v1/ledger/checkpoint", show_checkpoint, "Size and root of the record", m.CheckpointOut),
     Route("GET", "/v1/ledger/export", export_record, "The whole record, checkable offline", "application/jsonl"),
+    Route(
+        "GET",
+        "/v1/evidence/{sha256}",
+        show_evidence,
+        "A status answer, OCSP response or revocation list that a record names, as it was received",
+        "application/octet-stream",
+        errors=("evidence_not_found", "evidence_failed"),
+    ),
     Route(
         "GET",
         "/v1/events",

@@ -70,6 +70,16 @@ def export(out: IO[bytes]) -> None:
             out.write(chunk)
 
 
+@command.command("evidence")
+@click.argument("sha256")
+@click.option("-o", "--out", type=click.File("wb", lazy=True), required=True, help="Where to write it.")
+def evidence(sha256: str, out: IO[bytes]) -> None:
+    """Write what a service answered about a seal or certificate, by the SHA-256 that a record names."""
+    with Agent() as agent:
+        octets = agent.evidence(sha256)
+    out.write(octets)
+
+
 @command.command("checkpoint")
 def checkpoint() -> None:
     """Print size and root, to be kept elsewhere: with it a later cut of the record shows."""

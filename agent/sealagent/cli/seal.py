@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
-from sealagent.cli.output import clean, json_option, print_json, table, usable, verdict_mark
+from sealagent.cli.output import clean, json_option, print_json, say, table, usable, verdict_mark
 from sealagent.client import Agent
 
 
@@ -31,10 +32,21 @@ def list_seals(as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
+    from sealagent.cli.report import STATES
+
     table(
-        ("ID", "NAME", "VALID UNTIL", "DAYS", "WHERE", "USABLE NOW"),
+        ("ID", "NAME", "CLASS", "VALID UNTIL", "DAYS", "WHERE", "STATUS", "USABLE NOW"),
         [
-            (seal["id"], seal["name"], seal["valid_until"], seal["days_left"], seal["source"], usable(seal))
+            (
+                seal["id"],
+                seal["name"],
+                _class(seal),
+                seal["valid_until"],
+                seal["days_left"],
+                seal["source"],
+                say(*STATES.get(seal["status"], (seal["status"],) * 2)),
+                usable(seal),
+            )
             for seal in answer["seals"]
         ],
     )
@@ -60,11 +72,38 @@ def show(seal: str, as_json: bool) -> None:
     click.echo(f"picture {clean(picture['type'])}, {picture['width']} × {picture['height']} mm")
     if found["maker"]:
         click.echo(f"maker {clean(found['maker']['subject'])}")
+    _print_standing(found)
     click.echo(f"verdict: {verdict_mark(found['verdict'])}; usable now: {usable(found)}")
     for reason in found["reasons"]:
         click.echo(f"  ✗ {explain_reason(reason)}")
     for note in found["notes"]:
         click.echo(f"  note {note['code']}: {clean(note['detail'])}")
+
+
+_CLASSES = {
+    "e-government": ("e-government", "电子政务"),
+    "commercial": ("commercial", "商业"),
+    "internal": ("INTERNAL 内部", "内部"),  # for a unit's own use: it must not look like another seal
+}
+
+
+def _class(seal: Mapping[str, Any]) -> str:
+    """Return the class of who vouches for the seal's maker, in a word."""
+    name = (seal["trust"] or {}).get("class", "")
+    return say(*_CLASSES[name]) if name in _CLASSES else clean(name)
+
+
+def _print_standing(seal: Mapping[str, Any]) -> None:
+    """Print who vouches for the maker, and what the status service says."""
+    from sealagent.cli.report import STATES, trust_class
+
+    trust = seal["trust"]
+    if trust is not None and trust.get("unit"):
+        region = f"{trust['region']} {trust['region_name']}".strip()
+        mark = f"{_class(seal)}: " if trust["class"] == "internal" else ""
+        known = clean(f"{mark}{trust['unit']}, {region}, {trust_class(trust['class'])}")
+        click.echo(f"{say('vouched for by', '认可单位')} {known}")
+    click.echo(f"{say('seal status', '印章状态')}: {clean(say(*STATES.get(seal['status'], (seal['status'],) * 2)))}")
 
 
 @command.command("image")

@@ -295,6 +295,13 @@ class Agent:
         """Yield the whole record as JSON lines, in pieces."""
         return self._transport.chunks("/v1/ledger/export")
 
+    def evidence(self, sha256: str) -> bytes:
+        """Return what a service answered, as it was received: a status answer, an OCSP response, a revocation list.
+
+        :param sha256: as the record names it (``status``), lower-case hexadecimal.
+        """
+        return self._transport.octets(f"/v1/evidence/{_part(sha256)}")
+
     def events(self) -> Iterator[tuple[str, Json]]:
         """Yield events as they happen: name and data. Give the agent a long ``timeout``."""
         name = ""

@@ -16,6 +16,7 @@ from sealagent.consent.choose import choose_prompter
 from sealagent.consent.pinentry import PROGRAMS
 from sealagent.consent.prompter import Prompter
 from sealagent.consent.source import FdPinSource
+from sealagent.daemon.asking import Sources, build_sources
 from sealagent.daemon.presence import Presence
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.systemd import inherited_socket
@@ -51,6 +52,7 @@ class Daemon:
     unlocker: Unlocker
     prompter: Prompter
     presence: Presence
+    sources: Sources
 
     async def start(self) -> None:
         """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
@@ -61,6 +63,7 @@ class Daemon:
         self.presence.close()
         self.unlocker.close()
         self.services.events.close()
+        await asyncio.to_thread(self.sources.fetch.close)  # no request waits for a service any more
         await self.listener.stop()
         await self.tokens.close()
         await asyncio.to_thread(self.services.ledger.close)
@@ -115,7 +118,16 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         configured=settings.trust.lists,
         signers=settings.trust.list_signers,
     )
-    inventory = Inventory(tokens, store, lambda: trust_lists.beside(trust), clock, strict=settings.trust.strict)
+    sources = build_sources(settings, lambda: trust_lists.beside(trust))
+    inventory = Inventory(
+        tokens,
+        store,
+        lambda: trust_lists.beside(trust),
+        clock,
+        strict=settings.trust.strict,
+        status=sources.seals,
+        demand_status=sources.policy.demanded,
+    )
     evidence = EvidenceStore(settings.state_dir / "evidence")
     prompter = choose_prompter(
         settings.pin.source,
@@ -174,6 +186,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         trust_lists=trust_lists,
         ledger=ledger,
         recorder=recorder,
+        evidence=evidence,
         events=events,
         clock=clock,
         limits=ApiLimits(
@@ -195,4 +208,4 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         connections=settings.limits.connections,
         inherited=inherited_socket(),
     )
-    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence)
+    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence, sources)

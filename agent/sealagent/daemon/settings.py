@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sealagent import paths
 from sealagent.sections import (
@@ -27,6 +27,20 @@ from sealagent.sections import (
 )
 
 __all__ = ["Settings", "load_settings"]
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
+"""SHA-256 of a certificate, hexadecimal."""
+
+WebAddress = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=1024),
+    AfterValidator(lambda url: url.rstrip("/")),
+]
+"""An http or https address without a query."""
+
+CrlAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$", max_length=1024)]
+"""An http or https address; authorities publish lists behind queries, too."""
 
 
 class Presence(Section):
@@ -50,7 +64,7 @@ class Trust(Section):
     """Files or folders of certificates (PEM or DER): trust anchors, or leaf certificates pinned by their octets."""
     lists: tuple[Location, ...] = ()
     """Signed trust lists of the administrator: files, or folders in which every file is one."""
-    list_signers: tuple[Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")], ...] = ()
+    list_signers: tuple[Sha256, ...] = ()
     """SHA-256 of the certificates that may sign those."""
     strict: bool = False
     """Judge seals by the 2014/2020 rule (any maker certificate fault ends it) instead of the 2025 rule."""
@@ -60,6 +74,63 @@ class Trust(Section):
         if self.lists and not self.list_signers:
             raise ValueError("lists: name in list_signers who may sign them")
         return self
+
+
+class StatusService(Section):
+    """A service that is asked in which state seals are."""
+
+    url: WebAddress
+    """Base of its addresses; ``/v1/seals/…`` is asked below it."""
+    makers: tuple[Sha256, ...] = ()
+    """The makers whose seals it is asked about. Empty: of all."""
+    signers: tuple[Location, ...] = ()
+    """Certificates (files or folders) that may sign its answers, beside the maker's and those of the trust list."""
+
+
+class StatusLists(Section):
+    """Signed lists of the states of seals, for networks where nobody can be asked."""
+
+    path: Location
+    """A file, or a folder in which every file is a list."""
+    makers: tuple[Sha256, ...] = ()
+    signers: tuple[Location, ...] = ()
+
+
+class Status(Section):
+    """Who is asked in which state a seal is, and what counts when nobody can be asked, also about certificates."""
+
+    services: tuple[StatusService, ...] = ()
+    lists: tuple[StatusLists, ...] = ()
+    use_trust_lists: bool = True
+    """Ask the services that the trust list of a seal's maker names, too."""
+    unavailable: Literal["refuse", "warn", "offline"] = "refuse"
+    """``refuse``: the seal may not be used; ``warn``: it may, with a note; ``offline``: the last answer counts for
+    ``offline_hours``."""
+    offline_hours: float = Field(default=24, gt=0, le=24 * 366)
+    cache_seconds: float = Field(default=300, ge=0, le=86400)
+    """How long an answer is used again without asking, if its issuer does not say less."""
+    timeout_seconds: float = Field(default=5, gt=0, le=60)
+    """Seconds one question may take."""
+
+
+class OcspResponder(Section):
+    """An OCSP responder (RFC 6960) for certificates of some issuers."""
+
+    url: WebAddress
+    issuers: tuple[Sha256, ...] = Field(min_length=1)
+    """The CA certificates whose certificates it is asked about."""
+
+
+class Revocation(Section):
+    """Who is asked whether certificates are revoked."""
+
+    ocsp: tuple[OcspResponder, ...] = ()
+    crls: tuple[Location | CrlAddress, ...] = ()
+    """Certificate revocation lists: files, folders or addresses."""
+    use_trust_lists: bool = True
+    """Ask the responders and lists that trust lists name, too."""
+    use_certificate_urls: bool = False
+    """Ask the responders and lists that the certificates themselves name, too."""
 
 
 class Seals(Section):
@@ -103,6 +174,8 @@ class Settings(Section):
     timeouts: Timeouts = Timeouts()
     pin: Pin = Pin()
     trust: Trust = Trust()
+    status: Status = Status()
+    revocation: Revocation = Revocation()
     seals: Seals = Seals()
     signing: Signing = Signing()
     limits: Limits = Limits()
