@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cli_parts import Done, Shell, command
-from sample_seals import DISTID, openssl
+from sample_seals import openssl
+from sealagent.clock import system_clock
+from sealagent.maker.applications import Application, Category, apply
+from sealagent.maker.device import Device, UnitKey, opened_device
+from sealagent.maker.index import SealRow
+from sealagent.maker.making import Making, make
+from sealagent.maker.register import Register, Said, Who, opened_register
+from sealagent.maker.settings import Settings, load_settings
+from sealagent.maker.states import Asker
+from sealagent.pki.trust import TrustStore
+from sealagent.seals.model import Picture
 from softgm import SoftSkfToken
 from softhsm2_fixtures import SoftToken
 from testbed.authorities import Authority, create_authority
 from testbed.openssl import KEY_TYPES
+
+T = TypeVar("T")
 
 CREDIT_CODE = "91350100M000100Y43"
 """The example of GB 32100-2015."""
@@ -29,9 +42,10 @@ OWNER = "某某公司"
 NAME = "某某公司公章"
 READY_SECONDS = 30.0
 
-PICTURE = b"""<svg xmlns="http://www.w3.org/2000/svg" width="40mm" height="40mm" viewBox="0 0 40 40">
-<circle cx="20" cy="20" r="18" fill="none" stroke="#e60012" stroke-width="1.2"/></svg>
-"""
+PICTURE = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="40mm" height="40mm" viewBox="0 0 40 40">'
+    b'<circle cx="20" cy="20" r="18" fill="none" stroke="#e60012" stroke-width="1.2"/></svg>'
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,72 @@ class Applicant:
     @property
     def certificate(self) -> Path:
         return self.folder / "certificate.pem"
+
+
+SAID = Said(Who(OPERATOR, os.getuid()))
+
+
+@dataclass(frozen=True)
+class Room:
+    """An open office: what making needs, in this process."""
+
+    office: Office
+    settings: Settings
+    device: Device
+    key: UnitKey
+    register: Register
+
+    async def apply(self, *applicants: Applicant, name: str = NAME, **fields: Any) -> int:
+        """Record an application with the requests of the applicants."""
+        asked = Application(
+            applicant=OWNER,
+            credit_code=CREDIT_CODE,
+            approval="准字〔2026〕1号",
+            name=name,
+            type=1,
+            category=Category.STATUTORY_NAME,
+            requests=tuple(each.request.read_bytes() for each in applicants),
+        )
+        said = replace(SAID, asked_by=Asker.OWNER)
+        return await apply(self.register, replace(asked, **fields), said, trust=self.trust)
+
+    async def make(
+        self, application: int, *applicants: Applicant, said: Said = SAID, **wanted: Any
+    ) -> tuple[SealRow, bytes]:
+        """Make the seal of an application, with the certificates of the applicants."""
+        asked = Making(
+            application=application,
+            picture=Picture("SVG", PICTURE, 40, 40),
+            certificates=tuple(ssl.PEM_cert_to_DER_cert(each.certificate.read_text()) for each in applicants),
+        )
+        stamp = wanted.pop("stamp", None)
+        key = wanted.pop("key", self.key)
+        return await make(
+            self.register,
+            self.device,
+            key,
+            replace(asked, **wanted),
+            said,
+            vendor="Test",
+            region="110000",
+            usual_days=self.settings.making.days,
+            trust=self.trust,
+            stamp=stamp,
+        )
+
+    @property
+    def trust(self) -> TrustStore | None:
+        paths = self.settings.trust.paths
+        return TrustStore.load(paths) if paths else None
+
+    def kinds(self) -> list[tuple[str, str]]:
+        """Return kind and event, or reason, of each entry of the register."""
+        found = []
+        for entry in self.register.ledger.entries(limit=1000):
+            body: Any = entry.body
+            what = "reason" if entry.kind.value in ("failed", "refused") else "event"
+            found.append((entry.kind.value, body[what]))
+        return found
 
 
 @dataclass
@@ -186,7 +266,22 @@ class Office:
         return done.json
 
     def begin(self) -> None:
+        """Check what is there and make the register."""
         self.good("init")
+
+    # In the test's own process, where a process for each command would take too long
+
+    def work(self, what: Callable[[Room], Awaitable[T]], *, create: bool = True) -> T:
+        """Open device and register as a command does, and do some work with the maker's key."""
+
+        async def main() -> T:
+            settings = load_settings([self.config])
+            async with opened_device(settings, system_clock) as device:
+                key = await device.key(settings.role("maker"))
+                async with opened_register(settings.places, system_clock, create=create) as register:
+                    return await what(Room(self, settings, device, key, register))
+
+        return asyncio.run(main())
 
     def apply(self, applicant: Applicant, *, name: str = NAME, code: str = CREDIT_CODE, request: bool = True) -> int:
         """Record an application; return its number."""
@@ -262,15 +357,3 @@ def toml(values: Mapping[str, Any]) -> str:
         if isinstance(value, dict):
             lines += [f"[{name}]", *(f"{key} = {plain(item)}" for key, item in value.items())]
     return "\n".join(lines) + "\n"
-
-
-def verified(message: bytes, root: Path, kind: str, folder: Path) -> bytes:
-    """Let ``openssl cms`` (SM2: the command line's own steps) verify a signed message; return its content."""
-    file = folder / "message.der"
-    file.write_bytes(message)
-    out = folder / "content"
-    openssl("cms", "-verify", "-inform", "DER", "-in", file, "-CAfile", root, "-out", out, "-binary", "-purpose", "any")
-    return out.read_bytes()
-
-
-__all__ = ["DISTID", "Applicant", "Office", "toml", "until", "verified"]
