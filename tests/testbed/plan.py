@@ -120,7 +120,7 @@ SEALS = (
     ),
     SealPlan(
         *("110000", f"{BUREAU}监察专用章（证书已吊销）", BUREAU, "beijing-revoked", "valid", ""),
-        ("signer_cert_revoked",),
+        ("cert_revoked_before_signing",),
     ),
     SealPlan("310000", f"{SHANGHAI}公章", SHANGHAI, "shanghai-rsa", "valid"),
     SealPlan("310000", f"{SHANGHAI}合同专用章", SHANGHAI, "shanghai-ec", "valid", version=5, list_type=2),
@@ -135,7 +135,7 @@ SEALS = (
     ),
     SealPlan(
         *("310000", f"{SHANGHAI}业务专用章（证书已吊销）", SHANGHAI, "shanghai-revoked", "valid", ""),
-        ("signer_cert_revoked",),
+        ("cert_revoked_before_signing",),
     ),
     SealPlan("440300", f"{GROUP}内部行政章", GROUP, "internal", "valid"),
 )
