@@ -117,7 +117,8 @@ class Bed:
         return stopped
 
     def _make(self, say: Say) -> None:
-        self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # it may have been there, empty; PINs come into it
+        self.run.mkdir(mode=0o700, exist_ok=True)
         now = datetime.now(UTC).replace(microsecond=0)
         self._state = {"format": FORMAT, "phase": "building", "made_at": now.isoformat(), "launches": {}}
         self._state["sockets"] = str(self._socket_folder())

@@ -97,6 +97,8 @@ def start(folder: Path, launch: Launch, directory: Path) -> Process:
     """
     if launch.port is not None and not _is_free(launch.port):
         raise TestbedError(Trouble.PORT, f"port {launch.port} of {LOOPBACK}, for {launch.name}, is taken")
+    if launch.port is None:  # a restart of the machine may have emptied the place of sockets
+        Path(launch.listens).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     process = _started(folder, launch, directory)
     deadline = time.monotonic() + START_SECONDS
     while not (launch.answers() and process.alive()):
@@ -143,7 +145,11 @@ def _started(folder: Path, launch: Launch, directory: Path) -> Process:
 def found(folder: Path) -> list[Process]:
     """Return the processes written down in a folder, whether they run or not, the last one started first."""
     files = sorted(folder.glob("*.pid"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return [Process(**json.loads(file.read_text())) for file in files]
+    written = []
+    for file in files:
+        with contextlib.suppress(ValueError, TypeError):  # what is not readable names nobody
+            written.append(Process(**json.loads(file.read_text())))
+    return written
 
 
 def stop_all(folder: Path) -> list[Process]:
@@ -221,7 +227,8 @@ class Guard:
 
     def release(self) -> None:
         """Let the processes live on."""
-        os.write(self._ours, b"released")
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it
+            os.write(self._ours, b"released")
         os.close(self._ours)
         self._process.wait(STOP_SECONDS)
 
