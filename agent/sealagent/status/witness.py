@@ -53,7 +53,9 @@ class Answers:
     @property
     def asked(self) -> bool:
         """Whether anybody was asked, or would be if the judge judged again."""
-        return bool(self.of_certificates) or any(each.status.asked for each in self.of_seals)
+        return any(each.status.asked for each in self.of_seals) or any(
+            each.status.asked for each in self.of_certificates
+        )
 
     def hold(self, policy: Policy) -> bool:
         """Ask all questions again, and say whether each is answered as it was. Call it in a thread.
@@ -83,8 +85,9 @@ class Answers:
         seal = [_facts(each.status, each.sha256) for each in self.of_seals if each.status.asked]
         certificates = [
             {"serial": each.chain[0].serial, "state": str(each.status.state), **_facts(each.status, each.sha256)}
-            for each in self.of_certificates[:MAX_SUMMARY]
-        ]
+            for each in self.of_certificates
+            if each.status.asked
+        ][:MAX_SUMMARY]
         return {"seal": {"state": state, **(seal[-1] if seal else {})}, "certificates": certificates}
 
 
