@@ -80,7 +80,7 @@ def test_reasons_and_askers(change: Change) -> None:
         with pytest.raises(SealAgentError) as caught:
             check_change(state, change, reason, asker_of(change))
         assert caught.value.code == "register_reason_invalid"
-        assert caught.value.facts["reasons"] == list(chosen.reasons)
+        assert caught.value.facts["reason_codes"] == list(chosen.reasons)
     for asker in set(Asker) - chosen.askers:
         with pytest.raises(SealAgentError) as caught:
             check_change(state, change, reason_of(change), asker)

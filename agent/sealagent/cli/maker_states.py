@@ -33,20 +33,14 @@ def _change_command(name: str) -> click.Command:
     change_name, usual_asker, purpose = _CHANGES[name]
     change = Change(change_name)
     rule = RULES[change]
+    asking: dict[str, Any] = {"default": usual_asker, "show_default": True} if usual_asker else {"required": True}
     askers = sorted(str(each) for each in rule.askers)
     listed = "".join(f"  {code}: {say(*texts)}\n\n" for code, texts in rule.reasons.items())
 
     @click.command(name, help=f"{purpose}\n\nReasons:\n\n{listed}")
     @click.argument("seal")
     @click.option("--reason", type=click.Choice(list(rule.reasons)), required=True, help="See above.")
-    @click.option(
-        "--asked-by",
-        type=click.Choice(askers),
-        required=usual_asker is None,
-        default=usual_asker,
-        show_default=usual_asker is not None,
-        help="At whose wish.",
-    )
+    @click.option("--asked-by", type=click.Choice(askers), help="At whose wish.", **asking)
     @parts.text_option
     @parts.operator_option
     @json_option

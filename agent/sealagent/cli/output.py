@@ -121,11 +121,14 @@ def report_error(error: Exception) -> int:
     :raises Exception: anything that has no name is a fault of ours and keeps its trace.
     """
     from sealagent.catalog import Exit, problem  # a large table, of use only now
+    from sealdrivers.errors import DriverError
 
     if isinstance(error, AgentError):
         code, detail, facts = error.code, error.detail, error.problem
     elif isinstance(error, SealAgentError):
         code, detail, facts = error.code, error.message, dict(error.facts)
+    elif isinstance(error, DriverError):  # the maker's commands use its tokens themselves
+        code, detail, facts = error.code, error.message, error.facts()
     elif isinstance(error, OSError):
         named = f"{clean(error.filename)}: " if error.filename else ""
         click.echo(f"{say('error', '错误')}: {named}{error.strerror or clean(error)}", err=True)

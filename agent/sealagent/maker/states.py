@@ -167,7 +167,7 @@ def check_change(
 
     :param seal: how to call it in the error.
     :raises SealAgentError: ``register_transition_refused`` with the facts ``state`` and ``allowed``;
-        ``register_reason_invalid`` with the fact ``reasons``; ``register_asker_invalid`` with the fact ``askers``.
+        ``register_reason_invalid`` with the fact ``reason_codes``; ``register_asker_invalid`` with the fact ``askers``.
     """
     rule = RULES[change]
     if state not in rule.sources:
@@ -178,9 +178,10 @@ def check_change(
     if rule.reasons and reason not in rule.reasons:
         codes = list(rule.reasons)
         message = f"{reason!r} is no reason for which a seal is {change}; give one of {', '.join(codes)}"
-        raise SealAgentError("register_reason_invalid", message, reasons=codes)
+        raise SealAgentError("register_reason_invalid", message, reason_codes=codes)
     if not rule.reasons and reason:
-        raise SealAgentError("register_reason_invalid", f"a seal that is {change} needs no reason code", reasons=[])
+        message = f"a seal that is {change} needs no reason code"
+        raise SealAgentError("register_reason_invalid", message, reason_codes=[])
     if asked_by not in rule.askers:
         names = sorted(str(each) for each in rule.askers)
         message = f"a seal is {change} at the wish of {' or '.join(names)}, not of {asked_by}"
