@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent_world import Daemon, World, in_background
@@ -20,7 +22,8 @@ from sample_seals import identity
 from sealagent.client import Agent, AgentError, invisible
 from sealagent.pki.signed import open_signed
 from sealagent.seals.answers import read_answer, seal_sm3
-from sealagent.seals.status import SealState
+from sealagent.seals.parse import parse_seal
+from sealagent.seals.status import SealState, StateChange
 from sealagent.seals.store import SealStore
 from status_parts import VALID, Asked, Reply, Server, Unit, changes, put_list, serving, silent
 from trust_parts import Publisher, listed
@@ -187,6 +190,25 @@ def test_nothing_is_asked_where_nothing_is_configured(scene: Scene) -> None:
         assert (seal["status"], seal["usable"]) == ("not_checked", True)
         assert "status_not_checked" in [note["code"] for note in seal["notes"]]
     assert scene.server.asked == []
+
+
+def test_a_document_is_judged_by_the_state_at_its_signing_time(scene: Scene) -> None:
+    with scene.start().agent() as agent:
+        sealed = agent.seal_document(pack(document_files()), seal=NAME, placements=[invisible()]).document
+        scene.forget()
+        suspended = StateChange(SealState.SUSPENDED, now(), "owner_request")
+        scene.unit.history = (*scene.unit.history, suspended)
+        scene.forget()
+        [signature] = agent.verify_document(sealed)["signatures"]
+        assert (signature["verdict"], signature["status"]) == ("valid", "valid")
+        assert "seal_state_since" in [note["code"] for note in signature["notes"]]
+        [signature] = agent.verify_document(sealed, offline=True)["signatures"]
+        assert (signature["verdict"], signature["status"]) == ("valid", "not_checked")
+        scene.unit.history = changes(now() - HOURS, *VALID, SealState.SUSPENDED)
+        scene.forget()
+        [signature] = agent.verify_document(sealed)["signatures"]
+        assert signature["verdict"] == "invalid"
+        assert [reason["code"] for reason in signature["reasons"]] == ["seal_not_valid_at_signing"]
 
 
 # When nobody can be asked
@@ -363,6 +385,56 @@ def test_a_trust_list_names_service_and_signer_and_the_class_is_shown(scene: Sce
     daemon.stop()
     with scene.start(services=[], use_trust_lists=False).agent() as agent:
         assert agent.seals()["seals"][0]["status"] == "not_checked"
+
+
+# Certificates
+
+
+def crl(scene: Scene, *revoked: bytes) -> Path:
+    """Write a revocation list of the test CA."""
+    authority = scene.world.authority
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.root.subject)
+        .last_update(now() - timedelta(minutes=1))
+        .next_update(now() + timedelta(days=1))
+    )
+    for der in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(x509.load_der_x509_certificate(der).serial_number)
+        builder = builder.add_revoked_certificate(entry.revocation_date(now() - timedelta(minutes=2)).build())
+    file = scene.world.directory / "root.crl"
+    file.write_bytes(builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.DER))
+    return file
+
+
+def test_a_signers_certificate_that_is_revoked_between_two_signatures(scene: Scene) -> None:
+    file = crl(scene)
+    scene.world.settings["revocation"] = {"crls": [str(file)]}
+    with scene.start().agent() as agent:
+        certificates = seal_one(agent)["status"]["certificates"]
+        assert [(each["state"], each["source"]) for each in certificates] == [("good", f"crl {file}")] * 2
+        assert agent.evidence(certificates[0]["sha256"]) == file.read_bytes()
+        [seal] = agent.seals()["seals"]
+        [signer] = [key["certificate"] for key in agent.keys()]
+        crl(scene, *parse_seal(scene.unit.seal).certificates)
+        scene.forget()
+        assert refused(agent) == ["cert_revoked_before_signing"]
+        body = agent.records(agent.checkpoint()["size"] - 1)["records"][0]["body"]
+        states = {each["serial"]: each["state"] for each in body["status"]["certificates"]}
+        assert states[signer["serial"]] == "revoked"
+        [seal] = agent.seals()["seals"]
+        assert (seal["usable"], [each["code"] for each in seal["reasons"]]) == (False, ["cert_revoked_before_signing"])
+
+
+def test_a_revocation_list_out_of_reach_is_like_a_service_out_of_reach(scene: Scene) -> None:
+    scene.world.settings["revocation"] = {"crls": [f"{scene.server.url}/root.crl"]}
+    with scene.start().agent() as agent:
+        assert refused(agent) == ["maker_cert_status_unknown", "signer_cert_status_unknown"]
+    scene.world.close()
+    with scene.start(unavailable="warn").agent() as agent:
+        seal_one(agent)
+        notes = [note["code"] for note in agent.seals()["seals"][0]["notes"]]
+        assert "cert_status_not_checked" in notes
 
 
 def test_without_room_for_evidence_nothing_is_signed(scene: Scene) -> None:

@@ -133,6 +133,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         settings.pin.source,
         os.environ,
         programs=(settings.pin.pinentry,) if settings.pin.pinentry else PROGRAMS,
+        revocation=sources.revocation,
         path=settings.pin.file,
         fd=settings.pin.fd,
         timeout=settings.pin.prompt_seconds,
