@@ -7,8 +7,8 @@ has openssl itself check and make some of each kind.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,10 @@ from asn1crypto import algos, core, crl, keys, ocsp, x509
 # Teaches asn1crypto the Chinese identifiers.
 import sealagent.pki.asn1  # noqa: F401
 from sample_seals import integer, tlv
+from sealagent.errors import SealAgentError
 from sealagent.pki.certificates import Certificate
+from sealagent.pki.ocsp import MAX_OCSP_OCTETS
+from sealagent.status.kept_files import KeptFiles
 from testbed.openssl import KEY_TYPES, SM2_ID, KeyType, new_key, run
 
 OTHER_ID = "distid:ALICE123@YAHOO.COM"
@@ -393,3 +396,41 @@ def make_world(folder: Path, kind: str, now: datetime) -> World:
     leaf = certify(folder, "Leaf", kind, ca, **year)
     responder = certify(folder, "Responder", kind, ca, purposes=["ocsp_signing"], **year)
     return World(folder, kind, now, root, ca, leaf, responder)
+
+
+# --- the wire ---
+
+
+@dataclass
+class Web:
+    """What is at which address: octets, or a function of the request's body. Addresses without answer do not exist."""
+
+    answers: dict[str, bytes | Callable[[bytes], bytes]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    questions: list[tuple[bytes | None, str | None, int]] = field(default_factory=list)
+
+    def __call__(self, url: str, body: bytes | None, content_type: str | None, limit: int) -> bytes:
+        self.asked.append(url)
+        self.questions.append((body, content_type, limit))
+        answer = self.answers.get(url)
+        if answer is None:
+            raise SealAgentError("service_unreachable", "nobody is there")
+        return answer if isinstance(answer, bytes) else answer(body or b"")
+
+
+def answering(world: World, status: str = "good", **changes: Any) -> Callable[[bytes], bytes]:
+    """Return a responder that repeats the nonce."""
+
+    def answer(request: bytes) -> bytes:
+        nonce = ocsp.OCSPRequest.load(request).nonce_value
+        return world.response(world.answer(status, **changes), nonce=nonce.native if nonce else None)
+
+    return answer
+
+
+def at(*urls: str) -> Callable[[Any], tuple[str, ...]]:
+    return lambda chain: urls
+
+
+def files_in(folder: Path, suffix: str = ".ocsp", count: int = 100) -> KeptFiles:
+    return KeptFiles(folder / "kept", suffix, limit=MAX_OCSP_OCTETS, count=count)

@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,24 @@ from typing import Any
 import pytest
 from asn1crypto import ocsp
 
-from revocation_parts import OTHER_ID, Revoked, World, access, make_ocsp_response, make_world, points
-from sealagent.errors import SealAgentError
+from revocation_parts import (
+    Revoked,
+    Web,
+    World,
+    access,
+    answering,
+    at,
+    files_in,
+    make_ocsp_response,
+    make_world,
+    points,
+)
 from sealagent.pki.certificates import Certificate
-from sealagent.pki.crl import MAX_CRL_OCTETS
 from sealagent.pki.ocsp import MAX_OCSP_OCTETS
 from sealagent.pki.revocation import CertificateState, CertificateStatus, RevocationSource
 from sealagent.pki.trust import TrustEntry, TrustRole, TrustStore
-from sealagent.status import certificates, kept_files, revocation_lists
+from sealagent.status import certificates
 from sealagent.status.certificates import FirstAnswer, KeptStatus, OcspResponder, build_revocation
-from sealagent.status.kept_files import KeptFiles
 from sealagent.status.places import (
     MAX_PLACES,
     QUESTION_SECONDS,
@@ -36,7 +43,7 @@ from sealagent.status.places import (
     together,
 )
 from sealagent.status.policy import CLOCK_SKEW, AskingPolicy, Unavailable
-from sealagent.status.revocation_lists import REFRESH, RETRY, CrlFiles, CrlUrls
+from sealagent.status.revocation_lists import CrlFiles, CrlUrls
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -47,37 +54,6 @@ OCSP, OTHER, CRL = "http://ocsp.example/", "http://other.example/", "http://crl.
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"), "sm2", NOW)
-
-
-@dataclass
-class Web:
-    """What is at which address: octets, or a function of the request's body. Addresses without answer do not exist."""
-
-    answers: dict[str, bytes | Callable[[bytes], bytes]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    questions: list[tuple[bytes | None, str | None, int]] = field(default_factory=list)
-
-    def __call__(self, url: str, body: bytes | None, content_type: str | None, limit: int) -> bytes:
-        self.asked.append(url)
-        self.questions.append((body, content_type, limit))
-        answer = self.answers.get(url)
-        if answer is None:
-            raise SealAgentError("service_unreachable", "nobody is there")
-        return answer if isinstance(answer, bytes) else answer(body or b"")
-
-
-def answering(world: World, status: str = "good", **changes: Any) -> Callable[[bytes], bytes]:
-    """Return a responder that repeats the nonce."""
-
-    def answer(request: bytes) -> bytes:
-        nonce = ocsp.OCSPRequest.load(request).nonce_value
-        return world.response(world.answer(status, **changes), nonce=nonce.native if nonce else None)
-
-    return answer
-
-
-def at(*urls: str) -> Callable[[Any], tuple[str, ...]]:
-    return lambda chain: urls
 
 
 # OCSP
@@ -214,211 +190,6 @@ def test_the_first_clear_answer_counts(world: World) -> None:
     assert asked(unsure, told(UNKNOWN, detail="b", evidence=b"signed")).evidence == b"signed"
     assert asked(unsure, told(None), told(UNKNOWN, detail="b")).detail == "a; b"
     assert asked(told(None), told(None)).asked is False
-
-
-# Lists from addresses
-
-
-def test_a_list_is_fetched_once_for_all_certificates_of_its_issuer(world: World) -> None:
-    other = world.certify("Other")
-    web = Web({CRL: world.crl(Revoked(other.x509.serial_number, NOW - DAY))})
-    source = CrlUrls(at(CRL), web)
-    for _ in range(3):
-        assert source.status(world.chain, NOW, NOW).state is GOOD
-        assert source.status((other.certificate, *world.chain[1:]), NOW, NOW).state is REVOKED
-    assert web.asked == [CRL]
-    assert web.questions == [(None, None, MAX_CRL_OCTETS)]
-    assert source.status(world.chain, NOW, NOW).source == f"crl {CRL}"
-
-
-def test_when_a_list_is_fetched_anew(world: World) -> None:
-    web = Web({CRL: world.crl(times=(NOW, NOW + 3 * HOUR))})
-    source = CrlUrls(at(CRL), web)
-
-    def asked_again(now: datetime) -> bool:
-        web.asked.clear()
-        source.status(world.chain, now, now)
-        return bool(web.asked)
-
-    assert asked_again(NOW)
-    assert not asked_again(NOW + REFRESH - SECOND)
-    assert asked_again(NOW + REFRESH)
-    assert not asked_again(NOW + REFRESH + MINUTE)
-    assert asked_again(NOW + HOUR / 2)  # the clock was set back
-    assert asked_again(NOW + 3 * HOUR + SECOND)  # out of date
-    assert not asked_again(NOW + 3 * HOUR + RETRY)
-    assert asked_again(NOW + 3 * HOUR + SECOND + RETRY)  # and still is
-    del web.answers[CRL]
-    assert asked_again(NOW + 4 * HOUR + MINUTE)
-    assert not asked_again(NOW + 4 * HOUR + MINUTE + RETRY / 2)
-    assert asked_again(NOW + 4 * HOUR + MINUTE + RETRY)
-
-
-def test_a_list_that_cannot_be_had_is_named(world: World) -> None:
-    status = CrlUrls(at(CRL), Web()).status(world.chain, NOW, NOW)
-    assert (status.state, status.detail) == (UNKNOWN, f"{CRL}: nobody is there")
-    status = CrlUrls(at(CRL), Web({CRL: b"<html>"})).status(world.chain, NOW, NOW)
-    assert "not a revocation list" in status.detail
-    status = CrlUrls(at(CRL), Web({CRL: world.crl(signer=world.root)})).status(world.chain, NOW, NOW)
-    assert status.detail == f"{CRL}: no revocation list of CN=CA,C=CN"
-    status = CrlUrls(at(CRL), Web({CRL: world.crl(distid=OTHER_ID)})).status(world.chain, NOW, NOW)
-    assert "signature" in status.detail
-
-
-def test_a_list_that_counts_is_used_while_no_newer_one_can_be_had(world: World) -> None:
-    web = Web({CRL: world.crl(times=(NOW, NOW + 3 * HOUR))})
-    source = CrlUrls(at(CRL), web)
-    assert source.status(world.chain, NOW, NOW).state is GOOD
-    web.answers.clear()
-    status = source.status(world.chain, NOW, NOW + 2 * HOUR)
-    assert (status.state, status.stale, len(web.asked)) == (GOOD, False, 2)
-    assert source.status(world.chain, NOW, NOW + 4 * HOUR).state is UNKNOWN
-
-
-@pytest.mark.parametrize("hours", [0, 24])
-def test_a_list_out_of_date_counts_as_long_as_policy_allows(hours: int, world: World) -> None:
-    web = Web({CRL: world.crl(times=(NOW, NOW + HOUR))})
-    source = CrlUrls(at(CRL), web, offline=timedelta(hours=hours))
-    for now, fresh in ((NOW + HOUR, True), (NOW + 2 * HOUR, False), (NOW + 24 * HOUR, False)):
-        status = source.status(world.chain, NOW, now)
-        assert (status.state, status.stale) == ((GOOD, not fresh) if fresh or hours else (UNKNOWN, False))
-    assert source.status(world.chain, NOW, NOW + 24 * HOUR + SECOND).state is UNKNOWN
-
-
-def test_an_older_list_does_not_take_the_place_of_a_newer_one(world: World) -> None:
-    """Somebody between us and the CA may keep yesterday's list, which still counts by its own word."""
-    old = world.crl(times=(NOW - DAY, NOW + 6 * DAY))
-    new = world.crl(Revoked(world.serial, NOW - HOUR), times=(NOW, NOW + 7 * DAY))
-    web = Web({CRL: new})
-    source = CrlUrls(at(CRL), web)
-    assert source.status(world.chain, NOW, NOW).state is REVOKED
-    web.answers[CRL] = old
-    later = NOW + REFRESH
-    assert source.status(world.chain, NOW, later).evidence == new
-    assert source.status(world.chain, NOW, later + REFRESH).state is REVOKED
-    assert len(web.asked) == 3
-
-
-def test_a_hold_that_ended_is_good(world: World) -> None:
-    held = world.crl(Revoked(world.serial, NOW - HOUR, "certificate_hold"), times=(NOW, NOW + DAY))
-    web = Web({CRL: held})
-    source = CrlUrls(at(CRL), web)
-    assert source.status(world.chain, NOW, NOW).reason == "certificate_hold"
-    web.answers[CRL] = world.crl(times=(NOW + HOUR, NOW + DAY))
-    assert source.status(world.chain, NOW, NOW + HOUR).state is GOOD
-
-
-def test_a_forged_list_does_not_take_the_place_of_a_right_one(world: World) -> None:
-    web = Web({CRL: world.crl(Revoked(world.serial, NOW - DAY), times=(NOW, NOW + DAY))})
-    source = CrlUrls(at(CRL), web)
-    assert source.status(world.chain, NOW, NOW).state is REVOKED
-    forged = world.crl(times=(NOW + HOUR, NOW + 300 * DAY), signer=world.certify("CA", world.root, ca=True))
-    web.answers[CRL] = forged
-    assert source.status(world.chain, NOW, NOW + HOUR).state is REVOKED
-    web.answers[CRL] = world.crl(times=(NOW + HOUR, NOW + 3 * HOUR))
-    assert source.status(world.chain, NOW, NOW + 2 * HOUR).state is REVOKED  # a final revocation stays
-
-
-def test_several_addresses(world: World) -> None:
-    fresh, revoking = world.crl(), world.crl(Revoked(world.serial, NOW))
-    web = Web({CRL: world.crl(signer=world.root), OTHER: fresh})
-    assert CrlUrls(at(CRL, OTHER), web).status(world.chain, NOW, NOW).source == f"crl {OTHER}"
-    assert CrlUrls(at(OCSP, CRL), web).status(world.chain, NOW, NOW).detail.count(";") == 1
-    web.answers[CRL] = revoking
-    assert CrlUrls(at(CRL, OTHER), web).status(world.chain, NOW, NOW).state is REVOKED
-
-
-def test_lists_in_memory_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = world.crl()
-    urls = [f"http://h{number}/" for number in range(5)]
-    web = Web(dict.fromkeys(urls, listed))
-    for name, value in (("MAX_LISTS", 3), ("MAX_LISTS_OCTETS", 3 * len(listed))):
-        with monkeypatch.context() as patch:
-            patch.setattr(revocation_lists, name, value)
-            source = CrlUrls(at(*urls), web)
-            for url in urls:
-                source._places = at(url)
-                source.status(world.chain, NOW, NOW)
-            assert list(source._kept) == urls[-3:]
-
-
-# Lists in files
-
-
-def test_lists_in_files_and_folders(world: World, tmp_path: Path) -> None:
-    folder = tmp_path / "crls"
-    folder.mkdir()
-    (folder / "root.crl").write_bytes(world.crl(signer=world.root))
-    (folder / "broken").write_bytes(b"<html>")
-    (folder / "below").mkdir()
-    file = tmp_path / "ca.pem"
-    source = CrlFiles((folder, file))
-    status = source.status(world.chain, NOW, NOW)
-    assert (status.state, status.asked) == (UNKNOWN, True)
-    assert "broken" in status.detail
-    assert "ca.pem" in status.detail
-    file.write_bytes(world.crl())
-    status = source.status(world.chain, NOW, NOW)
-    assert (status.state, status.source) == (GOOD, f"crl {file}")
-    assert source.status(world.chain[1:], NOW, NOW).source == f"crl {folder / 'root.crl'}"
-    file.write_bytes(world.crl(Revoked(world.serial, NOW), Revoked(1, NOW)))  # noticed at the next question
-    assert source.status(world.chain, NOW, NOW).state is REVOKED
-    file.unlink()
-    assert source.status(world.chain, NOW, NOW).state is UNKNOWN
-
-
-def test_files_are_read_again_only_when_they_changed(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[Path] = []
-    honest = revocation_lists.read_file
-    monkeypatch.setattr(revocation_lists, "read_file", lambda path, limit: read.append(path) or honest(path, limit))
-    file = tmp_path / "ca.crl"
-    file.write_bytes(world.crl())
-    source = CrlFiles((file,))
-    for _ in range(3):
-        assert source.status(world.chain, NOW, NOW).state is GOOD
-    assert read == [file]
-    os.utime(file, (1, 1))
-    source.status(world.chain, NOW, NOW)
-    assert read == [file, file]
-
-
-def test_changes_in_files_are_applied(world: World, tmp_path: Path) -> None:
-    for name, octets in (
-        ("base", world.crl(number=5, freshest="http://h/")),
-        ("delta", world.crl(Revoked(world.serial, NOW), number=6, delta=5)),
-        ("foreign", world.crl(number=9, delta=8)),
-    ):
-        (tmp_path / name).write_bytes(octets)
-    source = CrlFiles((tmp_path,))
-    assert source.status(world.chain, NOW, NOW).state is REVOKED
-    (tmp_path / "delta").unlink()
-    assert source.status(world.chain, NOW, NOW).state is GOOD
-    (tmp_path / "base").unlink()
-    assert source.status(world.chain, NOW, NOW).state is UNKNOWN
-
-
-@pytest.mark.parametrize("hours", [0, 24])
-def test_files_out_of_date_count_as_long_as_policy_allows(hours: int, world: World, tmp_path: Path) -> None:
-    (tmp_path / "crl").write_bytes(world.crl(times=(NOW, NOW + HOUR)))
-    source = CrlFiles((tmp_path,), offline=timedelta(hours=hours))
-    assert source.status(world.chain, NOW, NOW + HOUR).stale is False
-    status = source.status(world.chain, NOW, NOW + 3 * HOUR)
-    assert (status.state, status.stale) == ((GOOD, True) if hours else (UNKNOWN, False))
-    assert source.status(world.chain, NOW, NOW + 25 * HOUR).state is UNKNOWN
-
-
-def test_files_that_are_none_do_not_stop_us(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "good").write_bytes(world.crl())
-    source = CrlFiles((tmp_path / "pipe", tmp_path / "absent", tmp_path))
-    assert source.status(world.chain, NOW, NOW).state is GOOD
-    monkeypatch.setattr(revocation_lists, "MAX_FILES", 2)
-    for number in range(3):
-        (tmp_path / f"{number}").write_bytes(b"")
-    status = CrlFiles((tmp_path,)).status(world.chain, NOW, NOW)
-    assert "more than 2" in status.detail
 
 
 # Kept answers
@@ -625,10 +396,6 @@ def test_a_final_revocation_from_a_list_out_of_date_counts(world: World) -> None
 # After a restart
 
 
-def files_in(folder: Path, suffix: str = ".ocsp", count: int = 100) -> KeptFiles:
-    return KeptFiles(folder / "kept", suffix, limit=MAX_OCSP_OCTETS, count=count)
-
-
 def test_answers_survive_a_restart(world: World, tmp_path: Path) -> None:
     keeping(world, Web({OCSP: answering(world)}), OFFLINE, files=files_in(tmp_path)).status(world.chain, NOW, NOW)
     for now, stale in ((NOW + HOUR, False), (NOW + 2 * HOUR, True), (NOW + 2 * DAY, None)):
@@ -681,47 +448,6 @@ def test_a_folder_that_cannot_be_written_stops_nobody(world: World, tmp_path: Pa
     (tmp_path / "kept").write_bytes(b"a file")
     source = keeping(world, Web({OCSP: answering(world)}), files=files_in(tmp_path))
     assert source.status(world.chain, NOW, NOW).state is GOOD
-
-
-def test_kept_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_files, "TIDY_EVERY", 2)
-    files = files_in(tmp_path, count=3)
-    other = files_in(tmp_path, ".crl")
-    other.keep("x", b"x", NOW - 9000 * DAY)
-    for number in range(7):
-        files.keep(str(number), b"%d" % number, NOW + number * DAY)
-    assert [files.load(str(number)) for number in range(4)] == [None] * 4
-    assert files.load("6") == (b"6", NOW + 6 * DAY)
-    assert other.load("x") == (b"x", NOW - 9000 * DAY)
-    files.keep("large", bytes(MAX_OCSP_OCTETS + 1), NOW)
-    assert files.load("large") is None
-    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
-
-
-def test_lists_survive_a_restart(world: World, tmp_path: Path) -> None:
-    listed = world.crl(Revoked(1, NOW), times=(NOW, NOW + HOUR))
-    web = Web({CRL: listed})
-    CrlUrls(at(CRL), web, files=files_in(tmp_path, ".crl")).status(world.chain, NOW, NOW)
-    web.answers.clear()
-    for now, state in ((NOW + HOUR, GOOD), (NOW + DAY, GOOD), (NOW + 3 * DAY, UNKNOWN)):
-        source = CrlUrls(at(CRL), web, offline=DAY, files=files_in(tmp_path, ".crl"))
-        status = source.status(world.chain, NOW, now)
-        assert (status.state, status.stale) == (state, now == NOW + DAY)
-    (file,) = (tmp_path / "kept").iterdir()
-    file.write_bytes(b"changed")
-    assert CrlUrls(at(CRL), web, files=files_in(tmp_path, ".crl")).status(world.chain, NOW, NOW).state is UNKNOWN
-
-
-def test_only_lists_that_were_found_right_are_kept(world: World, tmp_path: Path) -> None:
-    web = Web({CRL: world.crl(distid=OTHER_ID)})
-    source = CrlUrls(at(CRL), web, files=files_in(tmp_path, ".crl"))
-    assert source.status(world.chain, NOW, NOW).state is UNKNOWN
-    assert not (tmp_path / "kept").exists()
-    web.answers[CRL] = world.crl()
-    for later in range(3):
-        assert source.status(world.chain, NOW, NOW + RETRY + later * SECOND).state is GOOD
-    (file,) = (tmp_path / "kept").iterdir()
-    assert file.read_bytes() == web.answers[CRL]
 
 
 # Put together
