@@ -437,6 +437,35 @@ def test_a_revocation_list_out_of_reach_is_like_a_service_out_of_reach(scene: Sc
         assert "cert_status_not_checked" in notes
 
 
+@pytest.mark.parametrize("use", [True, False])
+def test_a_trust_list_says_where_certificates_are_asked_about(scene: Scene, tmp_path: Path, use: bool) -> None:
+    file = crl(scene)
+    answer = scene.server.answer
+
+    def both(reply: Reply, asked: Asked) -> None:
+        if asked.path == "/root.crl":
+            reply.octets(file.read_bytes())
+        else:
+            answer(reply, asked)
+
+    scene.server.answer = both
+    (tmp_path / "publisher").mkdir()
+    publisher = identity(tmp_path / "publisher", "sm2", "publisher")
+    unit = Publisher(publisher.der, publisher.sign)
+    root = scene.world.authority.root.public_bytes(Encoding.DER)
+    entry = listed(root, "ca", "maker", trust_class="commercial", crls=(f"{scene.server.url}/root.crl",))
+    trusted = scene.world.directory / "unit.list"
+    trusted.write_bytes(unit.publish(1, [entry]))
+    scene.world.settings["trust"] = {"paths": [], "lists": [str(trusted)], "list_signers": [unit.sha256]}
+    scene.world.settings["revocation"] = {"use_trust_lists": use}
+    with scene.start().agent() as agent:
+        certificates = seal_one(agent)["status"]["certificates"]
+        assert [each["state"] for each in certificates] == ["good"] * 2 * use
+        notes = [note["code"] for note in agent.seals()["seals"][0]["notes"]]
+        assert ("cert_status_not_checked" in notes) is not use
+    assert [asked.path for asked in scene.server.asked].count("/root.crl") == use
+
+
 def test_without_room_for_evidence_nothing_is_signed(scene: Scene) -> None:
     daemon = scene.start()
     (daemon.state / "evidence").write_bytes(b"a file where the folder should be")
