@@ -97,7 +97,7 @@ async def device_and_register(
     async with AsyncExitStack() as stack:
         device = await stack.enter_async_context(opened_device(chosen, system_clock))
         key = await device.key(chosen.role(role))
-        await stack.enter_async_context(device.unlocked(key, purpose))
+        await device.unlock(key, purpose)
         yield device, key, await stack.enter_async_context(register(chosen))
 
 

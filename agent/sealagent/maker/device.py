@@ -114,14 +114,14 @@ class Device:
         now = self._clock()
         return max(own, key=lambda each: (each.valid_at(now), each.not_after))
 
-    @asynccontextmanager
-    async def unlocked(self, key: UnitKey, purpose: str | None = None) -> AsyncIterator[None]:
-        """Keep the key's token unlocked while the block runs, after asking for the PIN if need be.
+    async def unlock(self, key: UnitKey, purpose: str | None = None) -> None:
+        """Ask for the PIN now, if need be; the token stays unlocked, so that :meth:`sign` need not ask.
 
         :param purpose: what the holder is told, e.g. the name of the seal.
         """
+        # Left at once: a token is only locked when nobody is inside, and after a worker's death it must be.
         async with self._unlocker.unlocked(key.token, Occasion(None, None, purpose)):
-            yield
+            pass
 
     async def sign(self, key: UnitKey, message: bytes, purpose: str | None = None) -> bytes:
         """Sign a message on the device, and verify the signature with the certificate's public key.

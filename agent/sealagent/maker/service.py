@@ -44,14 +44,14 @@ async def _main(settings: Settings, ready: Callable[[str, int], None]) -> None:
     try:
         async with opened_device(settings, system_clock) as device:
             key = await device.key(settings.role("status"))
-            async with device.unlocked(key, "status"):
-                server = StatusServer(settings, view, device, key, system_clock)
-                host, port = await server.start()
-                try:
-                    log.info("answering for %s at %s:%d", settings.unit, host, port)
-                    ready(f"[{host}]" if ":" in host else host, port)
-                    await stop.wait()
-                finally:
-                    await server.stop()
+            await device.unlock(key, "status")
+            server = StatusServer(settings, view, device, key, system_clock)
+            host, port = await server.start()
+            try:
+                log.info("answering for %s at %s:%d", settings.unit, host, port)
+                ready(f"[{host}]" if ":" in host else host, port)
+                await stop.wait()
+            finally:
+                await server.stop()
     finally:
         view.close()
