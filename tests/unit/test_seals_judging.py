@@ -228,6 +228,16 @@ def test_a_status_that_cannot_be_had(party: Party) -> None:
     assert "cert_status_not_checked" in codes(lenient.notes)
 
 
+def test_an_issuer_nobody_can_be_asked_about(party: Party) -> None:
+    """As for seals: what was not asked is a note, what was asked in vain a reason."""
+    nobody = CertificateStatus(CertificateState.UNKNOWN, detail="no responder is known", asked=False)
+    report = judged(party, policy(party, revocation=Certificates({loaded(party.signer).subject: nobody})))
+    assert outcome(report) == ([], "valid")
+    assert [note.detail for note in report.notes if note.code == "cert_status_not_checked"] == [
+        f"{loaded(party.signer).subject}: no responder is known"
+    ]
+
+
 def test_an_older_answer_is_said_to_be_one(party: Party) -> None:
     old = CertificateStatus(CertificateState.GOOD, source="ocsp", produced_at=party.start, stale=True)
     certificates = Certificates({loaded(party.signer).subject: old})

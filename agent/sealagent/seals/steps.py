@@ -162,7 +162,7 @@ def _judge_revocation(chain: Sequence[Certificate], at: datetime, policy: Policy
             _judge_revoked(chain, index, status, at, role, found)
         elif status.state is CertificateState.UNKNOWN:
             detail = f"{chain[index].subject}: {status.detail}"
-            if policy.demand_status:
+            if policy.demand_status and status.asked:
                 found.reason(f"{role}_cert_status_unknown", detail)
             else:
                 found.note("cert_status_not_checked", detail)
