@@ -31,6 +31,7 @@ from sealagent.seals.store import SealStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import NOTHING_RELEASED, Recorder
+from sealagent.signing.timestamping import Timestamper
 from sealagent.signing.unlock import Unlocker
 from sealagent.status.evidence import EvidenceStore
 from sealdrivers.contract import TokenService
@@ -98,6 +99,13 @@ async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
         raise
 
 
+def _timestamper(settings: Settings, sources: Sources, inventory: Inventory) -> Timestamper | None:
+    asked = settings.timestamp
+    if not asked.url:
+        return None
+    return Timestamper(sources.fetch, asked.url, lambda: inventory.policy, digest=asked.digest, required=asked.required)
+
+
 async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Ledger) -> Daemon:
     recorder = Recorder(ledger)
     interrupted = await recorder.settle(
@@ -125,6 +133,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         lambda: trust_lists.beside(trust),
         clock,
         strict=settings.trust.strict,
+        revocation=sources.revocation,
         status=sources.seals,
         demand_status=sources.policy.demanded,
     )
@@ -133,7 +142,6 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         settings.pin.source,
         os.environ,
         programs=(settings.pin.pinentry,) if settings.pin.pinentry else PROGRAMS,
-        revocation=sources.revocation,
         path=settings.pin.file,
         fd=settings.pin.fd,
         timeout=settings.pin.prompt_seconds,
@@ -167,6 +175,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         limits=limits,
         require=settings.seals.require,
         allow_raw_digests=settings.signing.allow_raw_digests,
+        timestamper=_timestamper(settings, sources, inventory),
     )
 
     def health() -> dict[str, Any]:

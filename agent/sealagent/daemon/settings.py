@@ -39,7 +39,7 @@ WebAddress = Annotated[
 ]
 """An http or https address without a query."""
 
-CrlAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$", max_length=1024)]
+QueryAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$", max_length=1024)]
 """An http or https address; authorities publish lists behind queries, too."""
 
 
@@ -125,12 +125,22 @@ class Revocation(Section):
     """Who is asked whether certificates are revoked."""
 
     ocsp: tuple[OcspResponder, ...] = ()
-    crls: tuple[Location | CrlAddress, ...] = ()
+    crls: tuple[Location | QueryAddress, ...] = ()
     """Certificate revocation lists: files, folders or addresses."""
     use_trust_lists: bool = True
     """Ask the responders and lists that trust lists name, too."""
     use_certificate_urls: bool = False
     """Ask the responders and lists that the certificates themselves name, too."""
+
+
+class Timestamp(Section):
+    """Who time-stamps seal signatures before they are released."""
+
+    url: QueryAddress | Literal[""] = ""
+    """Address of a time-stamping authority (RFC 3161 over HTTP). Empty: signatures have no time-stamp."""
+    digest: Literal["sm3", "sha256", "sha384", "sha512"] = "sm3"
+    required: bool = True
+    """Whether a signature that could not be time-stamped is not released; else the record says why it has none."""
 
 
 class Seals(Section):
@@ -176,6 +186,7 @@ class Settings(Section):
     trust: Trust = Trust()
     status: Status = Status()
     revocation: Revocation = Revocation()
+    timestamp: Timestamp = Timestamp()
     seals: Seals = Seals()
     signing: Signing = Signing()
     limits: Limits = Limits()
