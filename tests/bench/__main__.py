@@ -1,6 +1,6 @@
 """``make bench``: measure, print tables, write ``build/bench.json``.
 
-``python -m bench [--quick] [signing] [documents] [judging] [status] [drivers] [presence]``
+``python -m bench [--quick] [signing] [documents] [judging] [status] [register] [drivers] [presence]``
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_world import TestAuthority, World
-from bench import documents, drivers, judging, presence, signing, status
+from bench import documents, drivers, judging, presence, register, signing, status
 from bench.tables import show
 from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Any] = {
     "documents": documents,
     "judging": judging,
     "status": status,
+    "register": register,
     "drivers": drivers,
     "presence": presence,
 }

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_cli_readme import readme_commands
 
 from agent_world import World
 from cli_parts import command, has_no_control
@@ -98,7 +104,7 @@ def test_from_an_application_to_a_sealed_document(
         assert (seal["id"], seal["source"]) == (made["agent_id"], "token")
         assert (seal["verdict"], seal["usable"]) == ("valid", True), seal
         document = tmp_path / "a.ofd"
-        document.write_bytes(demo_document(__import__("datetime").date(2026, 1, 2)).data)
+        document.write_bytes(demo_document(date(2026, 1, 2)).data)
         sealed = agent.seal_document(document, seal=made["es_id"], placements=[at(1, 100, 100)])
         report = agent.verify_document(sealed.document)
         assert report["verdict"] == "valid", report
@@ -475,9 +481,92 @@ def test_the_agents_daemon_knows_nothing_of_the_maker() -> None:
     loaded = "import sys, sealagent.{0}; print([name for name in sys.modules if name.startswith('sealagent.{1}')])"
     for first, second in (("daemon.lifecycle", "maker"), ("maker.service", "daemon")):
         done = subprocess.run(
-            [__import__("sys").executable, "-c", loaded.format(first, second)],
+            [sys.executable, "-c", loaded.format(first, second)],
             capture_output=True,
             text=True,
             check=True,
         )
         assert done.stdout == "[]\n"
+
+
+def test_the_readme(softhsm: SoftHsm, tmp_path: Path) -> None:
+    """The commands of "For those who make seals", as they stand there and in their order."""
+    office = Office(tmp_path, "p-256", softhsm.new_token())
+    office.config.unlink()
+    who = office.applicant("owner")
+    described = tmp_path / "list.toml"
+    described.write_text(
+        "list = 'beijing'\n[[entry]]\ncertificate = 'unit-maker/certificate.pem'\n"
+        "roles = ['maker']\nclass = 'internal'\n"
+    )
+    named = {
+        "LIBRARY": str(softhsm.module),
+        "URI": office.uri("maker", b"\x01"),
+        "CA.pem": str(office.root),
+        "CODE": CREDIT_CODE,
+        "request.pem": str(who.request),
+        "certificate.pem": str(who.certificate),
+        "seal.svg": str(office.picture),
+        "DESCRIPTION": str(described),
+    }
+    environment = {"SEALAGENT_MAKER_STATE_DIR": str(office.state)}
+    said: dict[str, str] = {}
+    for words in readme_commands("For those who make seals"):
+        assert words[0] == "maker"
+        if words[1] == "serve":
+            continue
+        given = [named.get(word, word) for word in words[1:]]
+        if words[1] == "remake":
+            office.certify(who)  # renewed
+        given += ["--pin-file", str(office.pin_file)] if words[1] == "init" else []
+        done = office(*given, **environment)
+        assert done.status == 0, (words, done)
+        said[words[1]] = done.out
+        if words[1] == "apply":
+            assert done.out == "2\n"
+        elif words[1] == "remake":
+            named["SEAL"] = done.out.split()[0]
+    assert set(said) == {
+        *("init", "apply", "make", "file", "deliver", "suspend", "resume", "remake", "cancel", "list", "history"),
+        *("export", "verify", "status-list", "trust-list"),
+    }
+    assert "dissolution" in said["history"]
+    assert office.shell("record", "verify", "register.jsonl").status == 0
+
+
+def test_init_asks_for_what_is_missing(softhsm: SoftHsm, tmp_path: Path) -> None:
+    """On a terminal: the unit, its region, and which of several keys."""
+    office = Office(tmp_path, "p-256", softhsm.new_token())
+    office.config.unlink()
+    terminal, child = os.openpty()
+    environment = office.shell.environment(**office.environment, SEALAGENT_MAKER_STATE_DIR=str(office.state))
+    words = ("maker", "init", "--module", softhsm.module, "--pin-file", office.pin_file, "--operator", OPERATOR)
+    process = subprocess.Popen(command(*words), stdin=child, stdout=child, stderr=child, env=environment, cwd=tmp_path)
+    os.close(child)
+    shown = ""
+
+    def read_until(mark: str) -> None:
+        nonlocal shown
+        deadline = time.monotonic() + 30
+        while mark not in shown:
+            assert time.monotonic() < deadline, shown
+            if select.select([terminal], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):  # the program has ended
+                    shown += os.read(terminal, 65536).decode(errors="replace")
+
+    try:
+        for mark, answer in (("Name of the unit", "某中心"), ("Division code", "110000")):
+            read_until(mark)
+            os.write(terminal, f"{answer}\n".encode())
+        read_until("Which")
+        (number,) = [line.split()[0] for line in shown.splitlines() if f"serial={office.token.serial};id=%01" in line]
+        os.write(terminal, f"{number}\n".encode())
+        read_until("register")
+        assert process.wait(30) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    written = office.config.read_text()
+    assert 'unit = "某中心"' in written
+    assert f"serial={office.token.serial};id=%01" in written

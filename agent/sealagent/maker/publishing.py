@@ -231,14 +231,20 @@ async def publish_list(
     now = register.now()
     counter = f"status_list.{list_id}"
     sequence = register.index.counter(counter) + 1
-    histories = register.index.histories()
-    content = encode_list(StatusList(list_id, unit, sequence, now, now + timedelta(seconds=seconds), histories))
+    until = now + timedelta(seconds=seconds)
+
+    def written() -> tuple[int, bytes]:
+        histories = register.index.histories()
+        return len(histories), encode_list(StatusList(list_id, unit, sequence, now, until, histories))
+
+    # With 100,000 seals this takes seconds, in which the status service answers on.
+    count, content = await asyncio.to_thread(written)
     about: dict[str, Any] = {
         "event": "status_list",
         "list": {
             "id": list_id,
             "sequence": sequence,
-            "seals": len(histories),
+            "seals": count,
             "content_sm3": digest("sm3", content).hex(),
         },
         **said.as_json(),

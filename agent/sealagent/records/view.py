@@ -24,7 +24,7 @@ class RecordView:
     """A record, for reading only. Nothing is checked here beyond the form of what is read.
 
     :param path: the record of a :class:`~sealagent.records.ledger.Ledger`.
-    :raises SealAgentError: ``record_not_found``: there is none; ``record_damaged``.
+    :raises SealAgentError: ``record_not_found``: there is none; ``record_damaged``; ``record_failed``: not now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,8 +40,9 @@ class RecordView:
             check_same_thread=False,
         )
         try:
-            self._database.execute("PRAGMA query_only = ON")
-            self._database.execute("PRAGMA trusted_schema = OFF")
+            with self._named():
+                self._database.execute("PRAGMA query_only = ON")
+                self._database.execute("PRAGMA trusted_schema = OFF")
             self.hash, self.origin = (str(value) for value in self._one("SELECT hash, origin FROM head"))
         except BaseException:
             self._database.close()
@@ -94,5 +95,7 @@ class RecordView:
     def _named(self) -> Iterator[None]:
         try:
             yield
+        except sqlite3.OperationalError as error:
+            raise SealAgentError("record_failed", f"the record {self._path} cannot be read now: {error}") from error
         except (sqlite3.Error, SealAgentError, TypeError) as error:
             raise SealAgentError("record_damaged", f"the record {self._path} cannot be read: {error}") from error
