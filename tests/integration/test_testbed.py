@@ -13,12 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sealagent.client import AgentError, at
+from agent_world import until
+from sealagent.client import Agent, AgentError, at
 from testbed import TestBed
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -60,6 +63,9 @@ def test_valid_seals_seal_and_verify(testbed: TestBed) -> None:
         assert report["verdict"] == "valid", (seal["name"], signature["reasons"])
         assert signature["status"] == "valid"
         assert signature["seal"]["id"] == seal["es_id"]
+        stamped = [note["detail"] for note in signature["notes"] if note["code"] == "time_stamped"]
+        assert f"{datetime.now(UTC):%Y-%m-%dT}" in stamped[-1]
+        assert sealed.receipt["timestamp"] is not None
         trust = signature["trust"]
         assert (trust["list"], trust["region"]) == (f"testbed-{seal['region']}", seal["region"])
         assert (trust["class"] == "internal") is (seal["region"] == "440300")
@@ -112,16 +118,57 @@ def test_a_maker_changes_a_state_and_the_agent_hears_of_it(testbed: TestBed) -> 
     assert not usable()
     testbed.maker("310000", "resume", seal["es_id"], "--reason", "matter_settled")
     try:
-        deadline = time.monotonic() + 30
-        while not usable():
-            assert time.monotonic() < deadline, "the agent did not hear of it"
-            time.sleep(0.5)
+        until(usable, 30)
     finally:
         testbed.maker("310000", "suspend", seal["es_id"], "--reason", "owner_request")
-    deadline = time.monotonic() + 30
-    while usable():
-        assert time.monotonic() < deadline, "the agent did not hear of it"
-        time.sleep(0.5)
+    until(lambda: not usable(), 30)
+
+
+def test_an_authority_that_answers_nothing_of_use(testbed: TestBed) -> None:
+    """Told by an agent that has no older answer: those count until their issuer's next update."""
+    seal = testbed.seal("310000", "valid", key="shanghai-ec")
+    with testbed.agent() as agent:
+        sealed = agent.seal_document(testbed.document(), seal=seal["es_id"], placements=[at(1, 20, 20)]).document
+    with another_agent(testbed) as agent:
+        with testbed.fault("/ocsp/ec/signers", "hang"), testbed.fault("/crl/ec/signers.crl", "stale"):
+            begun = time.monotonic()
+            report = agent.verify_document(sealed)
+            assert time.monotonic() - begun < 60
+        assert report["verdict"] == "indeterminate"
+        codes = [reason["code"] for reason in report["signatures"][0]["reasons"]]
+        assert codes == ["signer_cert_status_unknown"]
+        # A host that kept it waiting is left alone for a while.
+        until(lambda: agent.verify_document(sealed)["verdict"] == "valid", 120)
+
+
+@contextmanager
+def another_agent(testbed: TestBed) -> Iterator[Agent]:
+    """An agent with the same configuration that has seen nothing but the trust lists."""
+    with tempfile.TemporaryDirectory(prefix="agent") as folder:
+        place = Path(folder) / "run" / "agent.sock"
+        environment = {
+            **os.environ,
+            **testbed.world["environment"],
+            "SEALAGENT_SOCKET": str(place),
+            "SEALAGENT_STATE_DIR": str(Path(folder) / "state"),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sealagent", "daemon", "run"], env=environment, stderr=subprocess.DEVNULL
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while not place.exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            with Agent(place) as agent:
+                for unit in ("110000", "310000"):
+                    maker = testbed.folder / "makers" / unit
+                    agent.add_trust_list((maker / "trust-list.p7m").read_bytes(), _sha256(maker / "maker.pem"))
+                yield agent
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
 
 
 def test_the_examples_work_when_pasted(testbed: TestBed) -> None:
@@ -219,8 +266,8 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def begin(bed: TestBed) -> subprocess.Popen[bytes]:
-    """Begin to make a test bed; return once it has started something."""
+def begin(bed: TestBed, started: str = "services") -> subprocess.Popen[bytes]:
+    """Begin to make a test bed; return once it has started a process whose name begins so."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sealagent", "testbed", "up", "--dir", str(bed.folder)],
         stdout=subprocess.DEVNULL,
@@ -228,7 +275,7 @@ def begin(bed: TestBed) -> subprocess.Popen[bytes]:
         env={**os.environ, "LANG": "C.UTF-8"},
     )
     deadline = time.monotonic() + 60
-    while not list((bed.folder / "run").glob("workshop-*.pid")):
+    while not list((bed.folder / "run").glob(f"{started}*.pid")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -244,9 +291,13 @@ def gone(bed: TestBed) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_half_way_nothing_is_left_running_and_down_removes_it(bed: TestBed, number: signal.Signals) -> None:
-    with begin(bed) as process:
+@pytest.mark.parametrize(
+    ("number", "started"), [(signal.SIGKILL, "workshop"), (signal.SIGTERM, "workshop"), (signal.SIGINT, "services")]
+)
+def test_half_way_nothing_is_left_running_and_down_removes_it(
+    bed: TestBed, number: signal.Signals, started: str
+) -> None:
+    with begin(bed, started) as process:
         process.send_signal(number)
         _, said = process.communicate(timeout=120)
         assert process.returncode != 0

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +104,20 @@ class TestBed:
         done = self.command("maker", "--config", folder / "maker.toml", *arguments, "--json", **tokens)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    @contextmanager
+    def fault(self, path: str, name: str, seconds: float | None = None) -> Iterator[None]:
+        """Let what the services answer below a path have a fault while the block runs.
+
+        :param path: such as ``/ocsp/sm2``. :param name: one of :class:`~testbed.faults.Fault`.
+        """
+        address = f"{self.world['addresses']['services']}/faults{path}"
+        body = json.dumps({"fault": name, "seconds": seconds}).encode()
+        urllib.request.urlopen(urllib.request.Request(address, data=body, method="PUT")).close()
+        try:
+            yield
+        finally:
+            urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
 
     def up(self) -> None:
         """Make it, or start again what does not run."""

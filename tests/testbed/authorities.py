@@ -194,7 +194,7 @@ class Authority:
             if not (place / "certificate.der").is_file():
                 now = datetime.now(UTC).replace(microsecond=0)
                 validity = (now - timedelta(days=400), now + timedelta(days=3650))
-                common = f"{self.folder.parent.name} {self.folder.name} {name}"
+                common = f"Test bed {self.folder.parent.name.upper()} {self.folder.name}: {name}"
                 leaf(self, place, [("C", "CN"), ("CN", common)], validity, profile)
         return Credential(self.key_type, place / "key.pem", place / "certificate.der")
 
@@ -338,7 +338,7 @@ class Hierarchy:
     @property
     def tsa(self) -> Credential:
         """The time-stamp authority."""
-        return self.root.known("tsa", "tsa")
+        return self.root.known("time-stamp authority", "tsa")
 
     def authority(self, name: str) -> Authority:
         """Return one of them by name. :raises KeyError: there is none of this name."""
@@ -371,7 +371,7 @@ def hierarchy(folder: Path, family: str, url: str, now: datetime) -> Hierarchy:
     done = Hierarchy(place, family, **made)
     _ = done.tsa
     for authority in made.values():
-        authority.known("ocsp", "ocsp")
+        authority.known("OCSP responder", "ocsp")
     return done
 
 

@@ -52,7 +52,11 @@ def answer(authority: Authority, request: bytes, now: datetime, fault: Fault | N
     if fault is Fault.OTHER:
         for each in identifiers:
             each["serial_number"] = each["serial_number"].native ^ 1
-    signer = authority.known("impostor", "signer") if fault is Fault.WRONG_SIGNER else authority.known("ocsp", "ocsp")
+    signer = (
+        authority.known("impostor", "signer")
+        if fault is Fault.WRONG_SIGNER
+        else authority.known("OCSP responder", "ocsp")
+    )
     certificate = x509.Certificate.load(signer.der)
     fields: dict[str, Any] = {
         "responder_id": ocsp.ResponderId(name="by_name", value=certificate.subject),

@@ -45,11 +45,19 @@ UNITS = (
 )
 
 
+BUREAU = "北京测试局"
+COMPANY = "北京测试公司"
+SHANGHAI = "上海测试局"
+GROUP = "某某集团"
+
+
 @dataclass(frozen=True, slots=True)
 class HolderKey:
     """A key of the holder, on one of the holder's two tokens."""
 
     name: str
+    owner: str
+    """Whom the certificate names."""
     token: Literal["skf", "softhsm"]
     type: str
     family: str
@@ -58,13 +66,13 @@ class HolderKey:
 
 
 HOLDERS = (
-    HolderKey("beijing", "skf", "sm2", "sm2", "signers"),
-    HolderKey("beijing-company", "skf", "sm2", "sm2", "commercial"),
-    HolderKey("beijing-revoked", "skf", "sm2", "sm2", "signers", revoked=True),
-    HolderKey("shanghai-rsa", "softhsm", "rsa-2048", "rsa", "signers"),
-    HolderKey("shanghai-ec", "softhsm", "ec-p256", "ec", "signers"),
-    HolderKey("shanghai-revoked", "softhsm", "ec-p256", "ec", "commercial", revoked=True),
-    HolderKey("internal", "softhsm", "ec-p256", "ec", "internal"),
+    HolderKey("beijing", BUREAU, "skf", "sm2", "sm2", "signers"),
+    HolderKey("beijing-company", COMPANY, "skf", "sm2", "sm2", "commercial"),
+    HolderKey("beijing-revoked", BUREAU, "skf", "sm2", "sm2", "signers", revoked=True),
+    HolderKey("shanghai-rsa", SHANGHAI, "softhsm", "rsa-2048", "rsa", "signers"),
+    HolderKey("shanghai-ec", SHANGHAI, "softhsm", "ec-p256", "ec", "signers"),
+    HolderKey("shanghai-revoked", SHANGHAI, "softhsm", "ec-p256", "ec", "commercial", revoked=True),
+    HolderKey("internal", GROUP, "softhsm", "ec-p256", "ec", "internal"),
 )
 
 
@@ -90,11 +98,6 @@ class SealPlan:
     expires: bool = False
     """Ends while the test bed is made."""
 
-
-BUREAU = "北京测试局"
-COMPANY = "北京测试公司"
-SHANGHAI = "上海测试局"
-GROUP = "某某集团"
 
 SEALS = (
     # Made first: its validity ends before the test bed is up.

@@ -248,7 +248,7 @@ def _holder(world: World, tokens: Mapping[str, SoftwareToken]) -> dict[str, byte
 
 
 def _subject(key: HolderKey) -> dict[str, str]:
-    return {"C": "CN", "O": "测试单位", "CN": key.name}
+    return {"C": "CN", "O": key.owner, "CN": f"{key.owner} {key.name}"}
 
 
 # --- trust lists ---
@@ -296,7 +296,7 @@ def _trust_list(world: World, maker: Maker, run: Commands) -> None:
 def _start_holder(world: World, tokens: Mapping[str, SoftwareToken]) -> Configuration:
     """Start the agent that stays. Whom it asks, the trust lists say; often, so that changes show soon."""
     world.stop("making")
-    further = "[status]\ncache_seconds = 5\n"
+    further = f"[status]\ncache_seconds = 5\n[timestamp]\nurl = {toml(f'{world.services_url}/tsa/sm2')}\n"
     place = Configuration(world.folder / HOLDER, world.sockets / HOLDER / "agent.sock", list(tokens.values()), further)
     world.run_agent("agent", place, lasting=True)
     return place

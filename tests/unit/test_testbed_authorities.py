@@ -69,11 +69,11 @@ def test_services_have_certificates_for_their_purpose(family: Hierarchy) -> None
     usage = stamp.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     assert (usage.critical, list(usage.value)) == (True, [ExtendedKeyUsageOID.TIME_STAMPING])
     for authority in all_of(family):
-        responder = x509.load_der_x509_certificate(authority.known("ocsp", "ocsp").der)
+        responder = x509.load_der_x509_certificate(authority.known("OCSP responder", "ocsp").der)
         usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
         assert list(usage.value) == [ExtendedKeyUsageOID.OCSP_SIGNING]
         assert responder.extensions.get_extension_for_oid(ExtensionOID.OCSP_NO_CHECK)
-        assert Certificate.from_der(authority.known("ocsp", "ocsp").der).is_issued_by(
+        assert Certificate.from_der(authority.known("OCSP responder", "ocsp").der).is_issued_by(
             Certificate.from_der(authority.der)
         )
 
