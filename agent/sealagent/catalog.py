@@ -80,7 +80,7 @@ CATALOG: dict[str, Problem] = {
         500,
         "The configuration is wrong",
         "配置错误",
-        "Correct the named key; config/agent.toml describes all of them.",
+        "Correct the named key; config/agent.toml (config/maker.toml for the maker) describes all of them.",
         "请更正所述配置项。",
         Exit.USAGE,
     ),

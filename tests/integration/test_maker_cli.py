@@ -109,7 +109,6 @@ def test_from_an_application_to_a_sealed_document(
         report = agent.verify_document(sealed.document)
         assert report["verdict"] == "valid", report
 
-        # Delivered once more, after an interruption: what is on the key already is no fault.
         again = office.make(office.applicant("other"), name="另一枚")
         office.good("file", again["es_id"])
         done = office("deliver", again["es_id"], "--token", "no such token", "--socket", daemon.socket)
@@ -117,6 +116,11 @@ def test_from_an_application_to_a_sealed_document(
         done = office("deliver", again["es_id"], "--token", token, "--socket", tmp_path / "nobody.sock")
         assert (done.status, "agent_unreachable" in done.err) == (7, True)
         assert office.good("show", again["es_id"])["state"] == "filed"
+        # An interruption came between the key and the register: what is on the key already is no fault.
+        (archived,) = (office.state / "archive").rglob(again["sm3"])
+        agent.import_seal(archived.read_bytes(), token)
+        delivered = office.good("deliver", again["es_id"], "--token", token, "--socket", daemon.socket)
+        assert delivered["state"] == "valid"
 
 
 # Each command
