@@ -73,7 +73,7 @@ def main() -> None:
         # What it says may quote the name of a file.
         said = io.StringIO()
         error.show(said)
-        for line in said.getvalue().splitlines():
+        for line in said.getvalue().expandtabs(4).splitlines():
             click.echo(clean(line), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
