@@ -437,6 +437,23 @@ def test_a_revocation_list_out_of_reach_is_like_a_service_out_of_reach(scene: Sc
         assert "cert_status_not_checked" in notes
 
 
+def test_offline_is_for_certificates_too_and_outlives_a_restart(scene: Scene) -> None:
+    octets = crl(scene).read_bytes()
+    unit = scene.server.answer
+    scene.server.answer = lambda reply, asked: reply.octets(octets) if asked.path == "/root.crl" else unit(reply, asked)
+    scene.world.settings["revocation"] = {"crls": [f"{scene.server.url}/root.crl"]}
+    daemon = scene.start(unavailable="offline")
+    with daemon.agent() as agent:
+        assert [each["state"] for each in seal_one(agent)["status"]["certificates"]] == ["good"] * 2
+    daemon.stop()
+    scene.server.answer = gone
+    with scene.world.start().agent() as agent:
+        status = seal_one(agent)["status"]
+        assert status["seal"]["stale"] is True
+        assert [each["state"] for each in status["certificates"]] == ["good"] * 2
+        assert agent.evidence(status["certificates"][0]["sha256"]) == octets
+
+
 @pytest.mark.parametrize("use", [True, False])
 def test_a_trust_list_says_where_certificates_are_asked_about(scene: Scene, tmp_path: Path, use: bool) -> None:
     file = crl(scene)

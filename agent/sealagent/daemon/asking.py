@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sealagent.daemon.settings import Revocation, Settings
+from sealagent.daemon.settings import Settings
 from sealagent.pki.revocation import RevocationSource
 from sealagent.pki.trust import TrustStore
 from sealagent.status.certificates import build_revocation
@@ -29,8 +29,8 @@ class Sources:
     """Close it at the end."""
     policy: AskingPolicy
     seals: SealStatusClient
-    revocation: Callable[[], RevocationSource | None]
-    """None: neither the configuration nor a trust list in force names anybody."""
+    revocation: RevocationSource | None
+    """None: the configuration wants nobody asked."""
 
 
 def build_sources(settings: Settings, trust: Callable[[], TrustStore]) -> Sources:
@@ -60,17 +60,18 @@ def build_sources(settings: Settings, trust: Callable[[], TrustStore]) -> Source
         ],
         fetch=fetch if asked.use_trust_lists else None,
     )
-    return Sources(fetch, policy, seals, _revocation(settings.revocation, trust, fetch, policy))
+    return Sources(fetch, policy, seals, _revocation(settings, trust, fetch, policy))
 
 
 def _revocation(
-    asked: Revocation, trust: Callable[[], TrustStore], fetch: Fetcher, policy: AskingPolicy
-) -> Callable[[], RevocationSource | None]:
+    settings: Settings, trust: Callable[[], TrustStore], fetch: Fetcher, policy: AskingPolicy
+) -> RevocationSource | None:
+    asked = settings.revocation
     responders: dict[str, list[str]] = {}
     for each in asked.ocsp:
         for issuer in each.issuers:
             responders.setdefault(issuer, []).append(each.url)
-    source = build_revocation(
+    return build_revocation(
         trust,
         fetch,
         policy,
@@ -78,25 +79,8 @@ def _revocation(
         crls=asked.crls,
         use_trust_lists=asked.use_trust_lists,
         use_certificate_urls=asked.use_certificate_urls,
+        directory=settings.state_dir / "revocation",
     )
-    if asked.ocsp or asked.crls or asked.use_certificate_urls or not asked.use_trust_lists:
-        return lambda: source
-    return _WhereListsNameAnybody(source, trust)
-
-
-class _WhereListsNameAnybody:
-    """Gives a source while a trust list says where the certificates of some CA can be asked about."""
-
-    def __init__(self, source: RevocationSource | None, trust: Callable[[], TrustStore]) -> None:
-        self._source = source
-        self._trust = trust
-        self._seen: tuple[TrustStore, bool] | None = None
-
-    def __call__(self) -> RevocationSource | None:
-        trust = self._trust()
-        if self._seen is None or self._seen[0] is not trust:
-            self._seen = (trust, any(entry.ocsp or entry.crls for entry in trust.listed))
-        return self._source if self._seen[1] else None
 
 
 def _fingerprints(paths: tuple[Path, ...]) -> frozenset[str]:

@@ -138,7 +138,7 @@ class Inventory:
 
     :param trust: gives what vouches for makers and signers at the moment: trust lists come and go.
     :param strict: judge by the 2014/2020 rule.
-    :param revocation: gives who says whether certificates are revoked. :param status: who says in what state a seal is.
+    :param revocation: who says whether certificates are revoked. :param status: who says in what state a seal is.
     :param demand_status: whether a seal may not be used while that cannot be found out.
     """
 
@@ -150,7 +150,7 @@ class Inventory:
         clock: Clock,
         *,
         strict: bool,
-        revocation: Callable[[], RevocationSource | None] = lambda: None,
+        revocation: RevocationSource | None = None,
         status: SealStatusSource | None = None,
         demand_status: bool = True,
     ) -> None:
@@ -177,7 +177,7 @@ class Inventory:
             trust=self._trust(),
             now=self._clock(),
             strict=self._strict,
-            revocation=self._revocation(),
+            revocation=self._revocation,
             seals=self._status,
             demand_status=self._demand_status,
         )
