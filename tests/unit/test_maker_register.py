@@ -137,6 +137,44 @@ def test_an_index_that_cannot_be_believed_is_made_anew(tmp_path: Path, harm: str
     assert with_register(folder, look) == ("made", "valid", None)
 
 
+def test_an_index_that_is_ahead_of_a_ledger_from_a_backup(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with_register(folder, lambda register: add_seal(register, 1))
+    shutil.copytree(folder, tmp_path / "backup")
+    with_register(folder, lambda register: add_seal(register, 2, state="valid"))
+    for name in ("register.sqlite", "register.sqlite-wal", "register.sqlite-shm"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "backup" / "register.sqlite", folder / "register.sqlite")
+
+    async def look(register: Register) -> tuple[list[str], str | None]:
+        return [row.sm3 for row in register.index.seals()], register.index_matches()
+
+    assert with_register(folder, look) == ([sm3_of(1)], None)
+
+
+def test_an_index_takes_entries_in_their_order_only(tmp_path: Path) -> None:
+    async def work(register: Register) -> None:
+        await add_seal(register, 1, state="valid")
+        entries = [(entry, register._view.leaf(entry)) for entry in register._view.entries(0)]
+        origin = register._view.origin
+        for wrong in (entries[1:], [entries[0], entries[2]], [*entries[:2], entries[1]]):
+            index = Index(None)
+            with pytest.raises(SealAgentError) as caught:
+                index.follow(origin, wrong)
+            assert caught.value.code == "register_damaged"
+            assert index.position().applied == 0
+            index.close()
+        index = Index(None)
+        index.follow(origin, entries[:2])
+        for action in (lambda: index.follow("another", entries[2:]), lambda: index.follow(origin, [(entries[3])])):
+            assert code_of(action) == "register_damaged"
+        index.follow(origin, entries[2:])
+        assert index.difference(register.index) is None
+        index.close()
+
+    with_register(tmp_path, work)
+
+
 def test_an_index_that_was_edited_is_told_by_verify(tmp_path: Path) -> None:
     with_register(tmp_path, lambda register: add_seal(register, 1))
     with sqlite3.connect(tmp_path / "index.sqlite") as database:
