@@ -260,19 +260,22 @@ def test_a_silent_host_does_not_keep_others_from_being_asked() -> None:
 
 
 def test_questions_at_once_are_bounded_and_the_wait_counts() -> None:
-    most, now, lock = 0, 0, threading.Lock()
+    most, now, lock, full = 0, 0, threading.Lock(), threading.Event()
 
     def count(reply: Reply, asked: Asked) -> None:
         nonlocal most, now
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.1)
+            if now == QUESTIONS_AT_ONCE:
+                full.set()
+        assert full.wait(BOUND), "fewer were asked at once than may be"
+        time.sleep(0.1)  # one more would come now
         with lock:
             now -= 1
         reply.octets(b"x")
 
-    fetcher = Fetcher(5.0)
+    fetcher = Fetcher(10.0)
     try:
         with serving(count) as server, ThreadPoolExecutor(3 * QUESTIONS_AT_ONCE) as pool:
             answers = pool.map(lambda _: fetcher(server.url, None, None, 5), range(3 * QUESTIONS_AT_ONCE))
@@ -280,6 +283,15 @@ def test_questions_at_once_are_bounded_and_the_wait_counts() -> None:
     finally:
         fetcher.close()
     assert most == QUESTIONS_AT_ONCE
+    begun = time.monotonic()
+    impatient = Fetcher(SHORT)
+    try:
+        with silent() as url, ThreadPoolExecutor(2 * QUESTIONS_AT_ONCE) as pool:
+            errors = list(pool.map(lambda _: failing(impatient, url), range(2 * QUESTIONS_AT_ONCE)))
+    finally:
+        impatient.close()
+    assert {error.code for error in errors} == {"service_timeout"}
+    assert time.monotonic() - begun < BOUND, "the wait for a place is not counted in"
 
 
 def test_closing_ends_a_question_under_way() -> None:
