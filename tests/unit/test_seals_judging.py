@@ -332,6 +332,14 @@ def test_a_state_that_is_not_known(party: Party) -> None:
         assert "status_not_checked" in codes(lenient.notes)
 
 
+def test_a_seal_that_its_unit_does_not_know(party: Party) -> None:
+    """That is an answer, whatever the policy says of silence."""
+    answer = SealStatus(source="test", produced_at=party.start, evidence=b"signed", detail="the unit does not know it")
+    for demand in (True, False):
+        report = judged(party, policy(party, seals=Seals(answer), demand_status=demand))
+        assert (outcome(report), report.status) == ((["status_unknown"], "indeterminate"), "unknown")
+
+
 def test_a_maker_without_a_service_is_not_asked_about(party: Party) -> None:
     report = judged(party, policy(party, seals=Seals(SealStatus(asked=False, detail="no service for this maker"))))
     assert (outcome(report), report.status) == (([], "valid"), "not_checked")

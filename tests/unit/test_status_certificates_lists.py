@@ -192,8 +192,8 @@ def test_files_are_read_again_only_when_they_changed(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    honest = revocation_lists.read_file
-    monkeypatch.setattr(revocation_lists, "read_file", lambda path, limit: read.append(path) or honest(path, limit))
+    honest = revocation_lists.read_regular
+    monkeypatch.setattr(revocation_lists, "read_regular", lambda path, limit: read.append(path) or honest(path, limit))
     file = tmp_path / "ca.crl"
     file.write_bytes(world.crl())
     source = CrlFiles((file,))

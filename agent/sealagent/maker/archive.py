@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 from sealagent.errors import SealAgentError
+from sealagent.files import read_regular, sync_directory, write_whole
 from sealagent.pki.digests import digest
 
 __all__ = ["Archive"]
@@ -54,7 +54,7 @@ class Archive:
             place = self._place(name)
             _make(place.parent)
             (self._aside / name).replace(place)
-            _sync(place.parent)
+            sync_directory(place.parent)
 
     def tidy(self, known: Callable[[str], bool]) -> None:
         """After an interruption: keep what is known, remove what is not. :raises SealAgentError: ``archive_failed``."""
@@ -72,9 +72,7 @@ class Archive:
         if not _NAME.fullmatch(name):
             raise SealAgentError("archive_failed", f"{name[:80]!r} is no name of the archive")
         with _Named("read"):
-            descriptor = os.open(self._place(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                data = file.read(MAX_FILE + 1)
+            data = read_regular(self._place(name), MAX_FILE, follow=False)
         if digest("sm3", data).hex() != name:
             raise SealAgentError("archive_failed", f"the archive's file {name} was changed")
         return data
@@ -89,32 +87,13 @@ class Archive:
             raise SealAgentError("archive_failed", f"{len(data)} octets are more than the archive takes ({MAX_FILE})")
         _make(self._aside)
         _make(target.parent)
-        temporary = self._aside / f"new-{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync(target.parent)
+        write_whole(target, data, aside=self._aside)
 
 
 def _make(directory: Path) -> None:
     if not directory.is_dir():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(directory.parent)
 
 
 class _Named:

@@ -7,26 +7,23 @@ remembered longer than the list is kept.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sealagent.errors import LimitExceeded, SealAgentError
+from sealagent.files import read_regular, write_whole
 from sealagent.pki.trustlist import LIST_ID, MAX_TRUST_LIST, TrustList
 
-__all__ = ["MAX_REMEMBERED", "Floor", "Kept", "TrustFiles", "floor_of", "read_regular"]
+__all__ = ["MAX_REMEMBERED", "Floor", "Kept", "TrustFiles", "floor_of"]
 
 MAX_REMEMBERED = 256  # lists of which something is remembered: 34 provinces, some dozens of ministries, tests
 MAX_HEADER = 4096  # octets of the first line: eight digests and some numbers have 900
 
 _SUFFIX = ".list"
-_TEMPORARY = ".new-"
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MEMBERS = {"format", "list", "sequence", "content_sha256", "signer", "next_signers"}
 
@@ -108,52 +105,12 @@ class TrustFiles:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._directory.chmod(0o700)
-            self._write(self._directory / (list_id + _SUFFIX), _header(list_id, kept.floor) + kept.message)
+            write_whole(self._directory / (list_id + _SUFFIX), _header(list_id, kept.floor) + kept.message)
         except OSError as error:
             raise SealAgentError("trust_store_failed", f"the trust list could not be kept: {error.strerror}") from error
 
     def _read(self, name: str) -> bytes:
         return read_regular(self._directory / name, MAX_HEADER + MAX_TRUST_LIST, follow=False)
-
-    def _write(self, target: Path, octets: bytes) -> None:
-        temporary = self._directory / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-                file.write(octets)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
-    """Read a regular file; a FIFO or device put there neither blocks nor is read.
-
-    :param limit: octets it may have. :param follow: whether it may be a symbolic link.
-    :raises OSError: it cannot be read. :raises SealAgentError: ``trust_list_damaged``: it is no regular file.
-    :raises LimitExceeded: ``trust_list_invalid``.
-    """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SealAgentError("trust_list_damaged", "it is no regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            octets = file.read(limit + 1)
-    finally:
-        os.close(descriptor)
-    if len(octets) > limit:
-        raise LimitExceeded("trust_list_invalid", f"it has more than {limit} octets")
-    return octets
 
 
 def _header(list_id: str, floor: Floor) -> bytes:

@@ -18,8 +18,9 @@ from typing import Literal
 
 from sealagent.clock import Clock
 from sealagent.errors import LimitExceeded, SealAgentError
+from sealagent.files import read_regular
 from sealagent.pki.trust import TrustEntry, TrustStore
-from sealagent.pki.trustfiles import MAX_REMEMBERED, Floor, Kept, TrustFiles, floor_of, read_regular
+from sealagent.pki.trustfiles import MAX_REMEMBERED, Floor, Kept, TrustFiles, floor_of
 from sealagent.pki.trustlist import CLOCK_SKEW, MAX_TRUST_LIST, TrustList, read_trust_list
 from sealagent.verdict import timestamp
 

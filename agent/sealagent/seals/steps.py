@@ -219,7 +219,7 @@ def judge_state(seal: Seal, maker: Certificate, at: datetime, policy: Policy, *,
         found.reason("seal_not_valid_at_signing" if signed else "seal_not_filed", "it was not on file yet")
         return found, status.history[0].state.value
     if change is None:
-        if policy.demand_status:
+        if policy.demand_status or status.evidence:  # the unit was asked and says that it does not know the seal
             found.reason("status_unknown", detail)
         else:
             found.note("status_not_checked", detail)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
+from sealagent.files import read_regular, sync_directory, write_whole
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import MAX_SEAL, parse_seal
 
@@ -26,7 +25,6 @@ MAX_STORE = 64 << 20  # octets of all seals of one store: listing reads them all
 _log = logging.getLogger(__name__)
 _ID = re.compile(r"[0-9a-f]{32}")
 _SUFFIX = ".esl"
-_TEMPORARY = ".new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class SealStore:
             if len(others) >= MAX_SEALS or held + len(der) > MAX_STORE:
                 raise LimitExceeded("seal_store_full", f"a store holds {MAX_SEALS} seals or {MAX_STORE} octets")
             if not self._holds(seal):
-                self._write(target, der)
+                write_whole(target, der)
         except OSError as error:
             raise SealAgentError("seal_store_failed", f"the seal could not be stored: {error.strerror}") from error
         return seal
@@ -113,7 +111,7 @@ class SealStore:
         """
         try:
             (self.directory / self._name(seal_id)).unlink()
-            self._sync_directory()
+            sync_directory(self.directory)
         except FileNotFoundError as error:
             raise _not_found(seal_id) from error
         except OSError as error:
@@ -136,15 +134,7 @@ class SealStore:
     def _read(self, name: str) -> Seal:
         seal_id = name.removesuffix(_SUFFIX)
         try:
-            # No link is followed, and a FIFO put there does not block.
-            descriptor = os.open(self.directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise SealAgentError("seal_damaged", "the seal file is not a regular file")
-                with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    seal = parse_seal(file.read(MAX_SEAL + 1))
-            finally:
-                os.close(descriptor)
+            seal = parse_seal(read_regular(self.directory / name, MAX_SEAL, follow=False))
         except FileNotFoundError as error:
             raise _not_found(seal_id) from error
         except OSError as error:
@@ -161,28 +151,6 @@ class SealStore:
         except SealAgentError:
             return False
         return True
-
-    def _write(self, target: Path, der: bytes) -> None:
-        """Write beside the target, make it durable, then rename: a reader sees the whole seal or none."""
-        temporary = self.directory / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-                file.write(der)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        self._sync_directory()
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _not_found(seal_id: str) -> SealAgentError:

@@ -6,6 +6,7 @@ process of signing can be traced; what a service said that day may not be had fr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import threading
@@ -13,8 +14,8 @@ from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 
-from sealagent.errors import FormatError, LimitExceeded, SealAgentError
-from sealagent.status.files import read_file, write_file
+from sealagent.errors import LimitExceeded, SealAgentError
+from sealagent.files import read_regular, write_whole
 
 __all__ = ["MAX_EVIDENCE", "EvidenceStore", "sha256_of"]
 
@@ -60,7 +61,7 @@ class EvidenceStore:
         path = self._directory / name
         try:
             if self._read(path) != octets:
-                write_file(path, octets, durable=True)
+                write_whole(path, octets)
         except OSError as error:
             raise SealAgentError("evidence_failed", f"evidence cannot be kept: {error.strerror}") from error
         with self._lock:
@@ -88,8 +89,10 @@ class EvidenceStore:
 
     def _read(self, path: Path) -> bytes | None:
         try:
-            return read_file(path, MAX_EVIDENCE)
+            return read_regular(path, MAX_EVIDENCE)
         except FileNotFoundError:
             return None
-        except FormatError:
-            return b""  # too large to be what was kept
+        except OSError as error:
+            if error.errno == errno.EFBIG:
+                return b""  # not what was kept
+            raise

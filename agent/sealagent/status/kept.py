@@ -14,9 +14,9 @@ from collections import OrderedDict
 from pathlib import Path
 
 from sealagent.errors import SealAgentError
+from sealagent.files import read_regular, write_whole
 from sealagent.pki.trust import TrustStore
 from sealagent.seals.status import SealState
-from sealagent.status.files import read_file, write_file
 from sealagent.status.statements import MAX_MESSAGE, Question, Statement, answer_statement
 
 __all__ = ["MAX_KEPT", "KeptAnswers"]
@@ -87,7 +87,7 @@ class KeptAnswers:
     def _from_disk(self, question: Question, signers: frozenset[str]) -> Statement | None:
         path = self._directory / (question.sm3 + _SUFFIX)
         try:
-            source, _, message = read_file(path, MAX_MESSAGE + 4096).partition(b"\n")
+            source, _, message = read_regular(path, MAX_MESSAGE + 4096).partition(b"\n")
             return answer_statement(question, message, source.decode(), signers, None)
         except FileNotFoundError:
             return None
@@ -98,7 +98,7 @@ class KeptAnswers:
     def _to_disk(self, sm3: str, statement: Statement) -> None:
         octets = statement.source.encode() + b"\n" + statement.evidence
         try:
-            write_file(self._directory / (sm3 + _SUFFIX), octets, durable=False)
+            write_whole(self._directory / (sm3 + _SUFFIX), octets, durable=False)
             with self._lock:
                 self._written += 1
                 tidy = self._written % TIDY_EVERY == 1

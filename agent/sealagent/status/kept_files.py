@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sealagent.errors import FormatError
-from sealagent.status.files import read_file, write_file
+from sealagent.files import read_regular, write_whole
 
 __all__ = ["KeptFiles"]
 
@@ -43,7 +43,7 @@ class KeptFiles:
         """Return what is kept under a name, and the moment it was good at."""
         path = self._path(name)
         try:
-            octets = read_file(path, self._limit)
+            octets = read_regular(path, self._limit)
             return octets, datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
         except FileNotFoundError:
             return None
@@ -57,7 +57,7 @@ class KeptFiles:
             return
         path = self._path(name)
         try:
-            write_file(path, octets, durable=False)
+            write_whole(path, octets, durable=False)
             os.utime(path, (moment.timestamp(), moment.timestamp()))
             with self._lock:
                 self._written += 1

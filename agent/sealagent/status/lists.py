@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from sealagent.errors import LimitExceeded, SealAgentError
+from sealagent.files import read_regular, write_whole
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.signed import Signed, open_signed
 from sealagent.seals.answers import MAX_LIST, StatusList, read_list
-from sealagent.status.files import read_file, write_file
 from sealagent.status.statements import Question, Statement, check_times, signer_authority
 
 __all__ = ["ListFloors", "SignedLists"]
@@ -70,7 +70,7 @@ class ListFloors:
                 raise SealAgentError("status_state_failed", f"the sequences of {MAX_FLOORS} lists are remembered")
             raised = {**floors, key: (sequence, sha256)}
             try:
-                write_file(self._path, _encode(raised), durable=True)
+                write_whole(self._path, _encode(raised))
             except OSError as error:
                 message = f"the sequence of a list cannot be remembered: {error.strerror}"
                 raise SealAgentError("status_state_failed", message) from error
@@ -79,7 +79,7 @@ class ListFloors:
     def _read(self) -> dict[str, tuple[int, str]]:
         if self._floors is None:
             try:
-                self._floors = _decode(read_file(self._path, MAX_FLOOR_FILE))
+                self._floors = _decode(read_regular(self._path, MAX_FLOOR_FILE))
             except FileNotFoundError:
                 self._floors = {}
             except (OSError, SealAgentError, ValueError, TypeError) as error:
@@ -209,7 +209,7 @@ class SignedLists:
 
     def _load(self, path: Path, stamp: tuple[int, int, int]) -> _Loaded:
         try:
-            signed = open_signed(read_file(path, MAX_MESSAGE), limit=MAX_MESSAGE)
+            signed = open_signed(read_regular(path, MAX_MESSAGE), limit=MAX_MESSAGE)
             listed = read_list(signed.content)
         except OSError as error:
             fault = SealAgentError("status_answer_refused", f"{path.name} cannot be read: {error.strerror}")

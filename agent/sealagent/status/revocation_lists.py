@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,10 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sealagent.errors import FormatError, SealAgentError
+from sealagent.files import read_regular
 from sealagent.pki.certificates import Certificate
 from sealagent.pki.crl import MAX_CRL_OCTETS, RevocationList, read_crl
 from sealagent.pki.revocation import CertificateState, CertificateStatus
-from sealagent.status.files import read_file
 from sealagent.status.kept_files import KeptFiles
 from sealagent.status.places import QUESTION_SECONDS, Places
 from sealagent.status.services import Fetch
@@ -147,9 +148,13 @@ def _load(path: Path, known: _File | None) -> _File:
     if known is not None and known.stamp == stamp:
         return known
     try:
-        return _File(stamp, read_crl(read_file(path, MAX_CRL_OCTETS)), "")
+        return _File(stamp, read_crl(read_regular(path, MAX_CRL_OCTETS)), "")
     except FormatError as error:
         return _File(stamp, None, error.message)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        return _File(stamp, None, str(error.strerror))
 
 
 @dataclass(slots=True)
