@@ -119,6 +119,8 @@ def test_units_keep_the_socket_private_and_start_nothing_by_themselves() -> None
     service = (PROJECT / "config/systemd/sealagent.service").read_text().splitlines()
     assert {"Type=notify", "ExecStart=sealagent daemon run", "NoNewPrivileges=yes", "LimitCORE=0"} <= set(service)
     assert not any(line.startswith("WantedBy") for line in service)
+    maker = (PROJECT / "config/systemd/sealagent-maker.service").read_text().splitlines()
+    assert {"ExecStart=sealagent maker serve", "NoNewPrivileges=yes", "LimitCORE=0"} <= set(maker)
 
 
 def _fixtures(plugin: Path) -> set[str]:

@@ -61,7 +61,7 @@ suspend, resume, cancel, lost, invalidate = (_change_command(name) for name in _
 
 
 @click.command("list")
-@click.option("--state", help="Only those in this state.")
+@click.option("--state", type=click.Choice([*parts.STATES, "open", "rejected"]), help="Only those in this state.")
 @click.option("--applications", is_flag=True, help="Applications instead of seals.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only entries with a number over this.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
