@@ -53,7 +53,7 @@ def sm2_world(world: World, token: Token) -> World:
     create_authority(world.directory / "sm2", "SM2 Root", now - timedelta(hours=1), now + timedelta(days=99), "sm2")
     world.driver = "skf" if isinstance(token, SoftSkfToken) else "pkcs11"
     world.modules, world.module_settings = [token.library], dict(KINDS[world.driver][2])
-    world.settings["trust"] = {"paths": [str(world.root_file), str(world.directory / "sm2" / "root.pem")]}
+    world.settings["trust"] = {"paths": [str(world.root_file), str(world.directory / "sm2" / "ca.pem")]}
     world.pin_file.touch(0o600)
     world.pin_file.write_text(token.user_pin + "\n")
     return world
@@ -100,7 +100,7 @@ def test_an_sm2_key_seals_and_openssl_accepts_it(sm2_world: World, vectors: Path
     )
     assert b"Signature Verified Successfully" in said
     (tmp_path / "leaf.pem").write_bytes(openssl("x509", "-inform", "DER", data=certificate))
-    root = sm2_world.directory / "sm2" / "root.pem"
+    root = sm2_world.directory / "sm2" / "ca.pem"
     assert b": OK" in openssl("verify", "-vfyopt", DISTID, "-CAfile", root, tmp_path / "leaf.pem")
 
 

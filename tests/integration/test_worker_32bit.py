@@ -264,7 +264,7 @@ def world_32(world: World, i386: Machine32, softskf_token: SoftSkfToken) -> Worl
     world.modules = [i386.library]
     world.driver = "skf"
     world.module_settings["worker"] = list(i386.worker)
-    world.settings["trust"] = {"paths": [str(world.root_file), str(world.directory / "sm2" / "root.pem")]}
+    world.settings["trust"] = {"paths": [str(world.root_file), str(world.directory / "sm2" / "ca.pem")]}
     world.pin_file.touch(0o600)
     world.pin_file.write_text(softskf_token.user_pin + "\n")
     return world
