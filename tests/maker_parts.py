@@ -12,8 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from cli_parts import Done, Shell, command
 from sample_seals import openssl
@@ -27,8 +30,8 @@ from sealagent.maker.settings import Settings, load_settings
 from sealagent.maker.states import Asker
 from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Picture
-from softgm import SoftSkfToken
-from softhsm2_fixtures import SoftToken
+from softgm import SoftSkf, SoftSkfToken
+from softhsm2_fixtures import SoftHsm, SoftToken
 from testbed.authorities import Authority, create_authority
 from testbed.openssl import KEY_TYPES
 
@@ -357,3 +360,34 @@ def toml(values: Mapping[str, Any]) -> str:
         if isinstance(value, dict):
             lines += [f"[{name}]", *(f"{key} = {plain(item)}" for key, item in value.items())]
     return "\n".join(lines) + "\n"
+
+
+def new_office(kind: str, folder: Path, request: pytest.FixtureRequest) -> Office:
+    """Return an office whose keys are of a kind: SM2 on a soft SKF token, the others on SoftHSM."""
+    if kind == "sm2":
+        skf: SoftSkf = request.getfixturevalue("softskf")
+        return Office(folder, kind, skf.new_token())
+    hsm: SoftHsm = request.getfixturevalue("softhsm")
+    return Office(folder, kind, hsm.new_token())
+
+
+_numbers = count()
+
+
+def fresh_name() -> str:
+    """Return a name that no seal has yet."""
+    return f"{NAME}{next(_numbers)}"
+
+
+def fresh_applicant(office: Office, **options: Any) -> Applicant:
+    """Return somebody with a new key."""
+    return office.applicant(f"applicant-{next(_numbers)}", **options)
+
+
+def made_by(office: Office, who: Applicant, name: str, **wanted: Any) -> tuple[SealRow, bytes]:
+    """Bring an application to a made seal, in this process."""
+
+    async def work(room: Room) -> tuple[SealRow, bytes]:
+        return await room.make(await room.apply(who, name=name), who, **wanted)
+
+    return office.work(work)

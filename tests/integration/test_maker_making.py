@@ -1,14 +1,7 @@
-"""Making seals on real devices: SoftHSM (RSA, EC) and a soft SKF token (SM2); what is refused, and what devices do."""
+"""Making seals on real devices, SoftHSM (RSA, EC) and soft SKF (SM2): every form of seal, and what is refused."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,35 +9,32 @@ from typing import Any
 
 import pytest
 
-from maker_parts import CREDIT_CODE, NAME, OWNER, PICTURE, SAID, Applicant, Office, Room
+from maker_parts import (
+    CREDIT_CODE,
+    OWNER,
+    PICTURE,
+    SAID,
+    Applicant,
+    Office,
+    Room,
+    fresh_applicant,
+    fresh_name,
+    made_by,
+    new_office,
+)
 from openssl_parts import openssl, parsed, sm3
 from sample_seals import DISTID
 from sealagent.errors import SealAgentError
 from sealagent.maker.index import SealRow
-from sealagent.maker.settings import RoleKey, TimestampAuthority
-from sealagent.maker.stamping import stamp_by
+from sealagent.maker.settings import RoleKey
 from sealagent.maker.states import Asker
-from sealagent.pki.certificates import Certificate, load_certificates
-from sealagent.pki.timestamp import read_token
+from sealagent.pki.certificates import load_certificates
 from sealagent.pki.trust import TrustStore
 from sealagent.seals.model import Picture
 from sealagent.seals.parse import parse_seal
 from sealagent.seals.verify import Policy, judge_seal, lists_certificate
-from sealdrivers.errors import DriverError
-from softgm import SoftSkf
-from softhsm2_fixtures import SoftHsm
-from testbed.authorities import hierarchy
 
-TESTS = Path(__file__).resolve().parents[1]
 KINDS = ("p-256", "rsa-2048", "sm2")
-
-
-def new_office(kind: str, folder: Path, request: pytest.FixtureRequest) -> Office:
-    if kind == "sm2":
-        skf: SoftSkf = request.getfixturevalue("softskf")
-        return Office(folder, kind, skf.new_token())
-    hsm: SoftHsm = request.getfixturevalue("softhsm")
-    return Office(folder, kind, hsm.new_token())
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -56,29 +46,6 @@ def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def ec_office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Office:
     return new_office("p-256", tmp_path_factory.mktemp("office"), request)
-
-
-@pytest.fixture(scope="module")
-def sm2_office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Office:
-    return new_office("sm2", tmp_path_factory.mktemp("office"), request)
-
-
-_numbers = iter(range(10**6))
-
-
-def fresh_name() -> str:
-    return f"{NAME}{next(_numbers)}"
-
-
-def applicant(office: Office, **options: Any) -> Applicant:
-    return office.applicant(f"applicant-{next(_numbers)}", **options)
-
-
-def made_by(office: Office, who: Applicant, name: str, **wanted: Any) -> tuple[SealRow, bytes]:
-    async def work(room: Room) -> tuple[SealRow, bytes]:
-        return await room.make(await room.apply(who, name=name), who, **wanted)
-
-    return office.work(work)
 
 
 def openssl_accepts(office: Office, esl: bytes, folder: Path) -> None:
@@ -102,7 +69,7 @@ def openssl_accepts(office: Office, esl: bytes, folder: Path) -> None:
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("list_type", [1, 2])
 def test_a_seal_of_every_form(office: Office, version: int, list_type: int, tmp_path: Path) -> None:
-    who, other, name = applicant(office), applicant(office), fresh_name()
+    who, other, name = fresh_applicant(office), fresh_applicant(office), fresh_name()
 
     async def work(room: Room) -> tuple[SealRow, bytes, dict[str, Any], list[Any]]:
         number = await room.apply(who, other, name=name)
@@ -137,10 +104,12 @@ def test_a_seal_of_every_form(office: Office, version: int, list_type: int, tmp_
 
 
 def test_serials_follow_each_other(ec_office: Office) -> None:
-    first, _ = made_by(ec_office, applicant(ec_office), fresh_name())
-    given, _ = made_by(ec_office, applicant(ec_office), fresh_name(), es_id=f"110000{int(first.es_id[6:]) + 1:08d}")
-    free, _ = made_by(ec_office, applicant(ec_office), fresh_name(), es_id="11-FREE-TEXT")
-    third, _ = made_by(ec_office, applicant(ec_office), fresh_name())
+    first, _ = made_by(ec_office, fresh_applicant(ec_office), fresh_name())
+    given, _ = made_by(
+        ec_office, fresh_applicant(ec_office), fresh_name(), es_id=f"110000{int(first.es_id[6:]) + 1:08d}"
+    )
+    free, _ = made_by(ec_office, fresh_applicant(ec_office), fresh_name(), es_id="11-FREE-TEXT")
+    third, _ = made_by(ec_office, fresh_applicant(ec_office), fresh_name())
     assert [int(row.es_id[6:]) - int(first.es_id[6:]) for row in (given, third)] == [1, 2]
     assert free.es_id == "11-FREE-TEXT"
 
@@ -170,7 +139,7 @@ def refusal(office: Office, what: Any, *, code: str, recorded: bool = True) -> d
     [((-20, -10), "expired"), ((10, 20), "not_yet_valid")],
 )
 def test_a_certificate_that_is_not_valid_now(ec_office: Office, days: tuple[float, float], reason: str) -> None:
-    who = applicant(ec_office, days=days)
+    who = fresh_applicant(ec_office, days=days)
 
     async def make(room: Room) -> None:
         await room.make(await room.apply(who, name=fresh_name()), who)
@@ -180,7 +149,7 @@ def test_a_certificate_that_is_not_valid_now(ec_office: Office, days: tuple[floa
 
 @pytest.mark.parametrize(("profile", "reason"), [("encryption", "usage"), ("ca", "usage")])
 def test_a_certificate_for_another_use(ec_office: Office, profile: str, reason: str) -> None:
-    who = applicant(ec_office)
+    who = fresh_applicant(ec_office)
     now = datetime.now(UTC)
     der = ec_office.authority.issue(who.request.read_bytes(), now - timedelta(1), now + timedelta(9), profile)
     who.certificate.write_bytes(openssl("x509", "-inform", "DER", data=der))
@@ -192,7 +161,7 @@ def test_a_certificate_for_another_use(ec_office: Office, profile: str, reason: 
 
 
 def test_a_certificate_of_another_key(ec_office: Office) -> None:
-    who, other = applicant(ec_office), applicant(ec_office)
+    who, other = fresh_applicant(ec_office), fresh_applicant(ec_office)
 
     async def make(room: Room) -> None:
         await room.make(await room.apply(who, name=fresh_name()), other)
@@ -201,7 +170,7 @@ def test_a_certificate_of_another_key(ec_office: Office) -> None:
 
 
 def test_a_certificate_of_a_stranger(ec_office: Office, tmp_path: Path) -> None:
-    who = applicant(ec_office)
+    who = fresh_applicant(ec_office)
     no_ca = ("-addext", "basicConstraints=critical,CA:FALSE")
     who.certificate.write_bytes(
         openssl("req", "-x509", "-key", who.key, "-subj", "/CN=self-made", "-days", "9", *no_ca)
@@ -223,7 +192,7 @@ def test_the_makers_own_key_is_no_signers(ec_office: Office) -> None:
 
 
 def test_a_request_without_its_certificate(ec_office: Office) -> None:
-    who, other = applicant(ec_office), applicant(ec_office)
+    who, other = fresh_applicant(ec_office), fresh_applicant(ec_office)
 
     async def make(room: Room) -> None:
         await room.make(await room.apply(who, other, name=fresh_name()), who)
@@ -233,8 +202,8 @@ def test_a_request_without_its_certificate(ec_office: Office) -> None:
 
 def test_an_owner_has_one_seal_of_a_name(ec_office: Office) -> None:
     name = fresh_name()
-    row, _ = made_by(ec_office, applicant(ec_office), name)
-    who = applicant(ec_office)
+    row, _ = made_by(ec_office, fresh_applicant(ec_office), name)
+    who = fresh_applicant(ec_office)
 
     async def make(room: Room) -> None:
         await room.make(await room.apply(who, name=name), who)
@@ -250,8 +219,8 @@ def test_an_owner_has_one_seal_of_a_name(ec_office: Office) -> None:
 
 
 def test_es_ids_are_unique(ec_office: Office) -> None:
-    row, _ = made_by(ec_office, applicant(ec_office), fresh_name())
-    who = applicant(ec_office)
+    row, _ = made_by(ec_office, fresh_applicant(ec_office), fresh_name())
+    who = fresh_applicant(ec_office)
 
     async def make(room: Room) -> None:
         await room.make(await room.apply(who, name=fresh_name()), who, es_id=row.es_id)
@@ -260,7 +229,7 @@ def test_es_ids_are_unique(ec_office: Office) -> None:
 
 
 def test_a_seal_does_not_outlast_its_certificate(ec_office: Office) -> None:
-    who, name = applicant(ec_office, days=(-1, 30)), fresh_name()
+    who, name = fresh_applicant(ec_office, days=(-1, 30)), fresh_name()
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=99)
 
     async def make(room: Room) -> None:
@@ -284,7 +253,7 @@ def test_a_seal_does_not_outlast_its_certificate(ec_office: Office) -> None:
 
 
 def test_an_application_is_used_once(ec_office: Office) -> None:
-    who, name = applicant(ec_office), fresh_name()
+    who, name = fresh_applicant(ec_office), fresh_name()
 
     async def twice(room: Room) -> None:
         number = await room.apply(who, name=name)
@@ -314,7 +283,7 @@ def test_an_application_is_used_once(ec_office: Office) -> None:
     ],
 )
 def test_pictures_that_no_seal_may_have(ec_office: Office, picture: Picture, code: str) -> None:
-    who = applicant(ec_office)
+    who = fresh_applicant(ec_office)
 
     async def make(room: Room) -> None:
         await room.make(await room.apply(who, name=fresh_name()), who, picture=picture)
@@ -345,7 +314,7 @@ def test_the_makers_certificate_is_verified_first(
     else:
         der = ec_office.authority.issue(own.request.read_bytes(), begin, end, profile)
         file.write_bytes(openssl("x509", "-inform", "DER", data=der))
-    who = applicant(ec_office)
+    who = fresh_applicant(ec_office)
 
     async def make(room: Room) -> None:
         key = await room.device.key(RoleKey(key=room.settings.maker.key, certificate=file))
@@ -355,7 +324,7 @@ def test_the_makers_certificate_is_verified_first(
 
 
 def test_a_certificate_file_of_another_key(ec_office: Office) -> None:
-    who = applicant(ec_office)
+    who = fresh_applicant(ec_office)
 
     async def find(room: Room) -> None:
         await room.device.key(RoleKey(key=room.settings.maker.key, certificate=who.certificate))
@@ -384,7 +353,7 @@ def test_which_key(ec_office: Office, key: str, code: str) -> None:
 
 
 def test_a_seal_is_remade(office: Office) -> None:
-    name, who = fresh_name(), applicant(office)
+    name, who = fresh_name(), fresh_applicant(office)
     old, _ = made_by(office, who, name)
     office.certify(who)  # renewed: the same key, another certificate
 
@@ -402,7 +371,7 @@ def test_a_seal_is_remade(office: Office) -> None:
 
 
 def test_remaking_has_rules(ec_office: Office) -> None:
-    name, who = fresh_name(), applicant(ec_office)
+    name, who = fresh_name(), fresh_applicant(ec_office)
     old, _ = made_by(ec_office, who, name)
 
     async def with_another_name(room: Room) -> None:
@@ -427,171 +396,3 @@ def test_remaking_has_rules(ec_office: Office) -> None:
         return caught.value.code, caught.value.facts["allowed"]
 
     assert ec_office.work(work) == ("register_transition_refused", ["invalidated"])
-
-
-# Devices
-
-
-@pytest.mark.parametrize("fault", [("zero",), ("flip",), ("other_key",)])
-def test_a_device_that_lies_makes_no_seal(sm2_office: Office, fault: tuple[str]) -> None:
-    who, name = applicant(sm2_office), fresh_name()
-
-    async def work(room: Room) -> tuple[str, list[Any], list[Path]]:
-        number = await room.apply(who, name=name)
-        with pytest.raises((SealAgentError, DriverError)) as caught:
-            await room.make(number, who)
-        aside = sm2_office.state / "archive" / "aside"
-        return caught.value.code, room.kinds(), [*aside.iterdir()] if aside.is_dir() else []
-
-    sm2_office.token.set_fault("signature", "SKF_ECCSignData", fault[0])  # type: ignore[union-attr]
-    try:
-        code, kinds, aside = sm2_office.work(work)
-    finally:
-        sm2_office.token.clear_faults()  # type: ignore[union-attr]
-    assert code in ("device_signature_wrong", "device_failure")
-    assert kinds[-2:] == [("intent", "make"), ("failed", code)]
-    assert aside == []
-    made_by(sm2_office, who, name)  # the same name and esID are free
-
-
-def test_a_wrong_pin_is_told_before_anything_is_recorded(sm2_office: Office) -> None:
-    who = applicant(sm2_office)
-    sm2_office.pin_file.write_text("not-the-pin\n")
-
-    async def work(room: Room) -> tuple[str, Any, int, int]:
-        size = room.register.ledger.head().size
-        with pytest.raises(DriverError) as caught:
-            await room.device.unlock(room.key)
-        return caught.value.code, caught.value.facts()["tries_left"], size, room.register.ledger.head().size
-
-    try:
-        code, left, before, after = sm2_office.work(work)
-    finally:
-        sm2_office.pin_file.write_text(sm2_office.token.user_pin + "\n")
-    assert (code, left, before) == ("pin_incorrect", 5, after)
-    made_by(sm2_office, who, fresh_name())
-
-
-def test_a_key_that_wants_its_pin_each_time(softhsm: SoftHsm, tmp_path: Path) -> None:
-    office = Office(tmp_path, "p-256", softhsm.new_token())
-    office.token.add_key("ec-p256", object_id=b"\x03", label="each", always_authenticate=True)  # type: ignore[union-attr]
-    who = applicant(office)
-
-    async def work(room: Room) -> SealRow:
-        keys = [each for _, contents in await room.device.listing() for each in contents.keys]  # type: ignore[union-attr]
-        (spki,) = [each.public_key for each in keys if each.object_id == b"\x03"]
-        assert spki is not None
-        (tmp_path / "spki.der").write_bytes(spki)
-        return (
-            await room.make(await room.apply(who), who, key=await room.device.key(RoleKey(key=uri, certificate=file)))
-        )[0]
-
-    uri = office.uri("each", b"\x03")
-    file = tmp_path / "each.pem"
-    file.write_bytes(_certificate_for(office, tmp_path))
-    assert office.work(work).state == "made"
-
-
-def _certificate_for(office: Office, folder: Path) -> bytes:
-    """Have the CA certify the session's key, which the token has under id 3."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    from softhsm2_fixtures.keys import session_key
-
-    key = folder / "each.key"
-    key.write_bytes(session_key("ec-p256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    request = openssl("req", "-new", "-key", key, "-subj", "/CN=each")
-    now = datetime.now(UTC)
-    return openssl(
-        "x509", "-inform", "DER", data=office.authority.issue(request, now - timedelta(1), now + timedelta(99))
-    )
-
-
-# Time-stamps (version 5)
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The test bed's time-stamp authorities; give their address and folder."""
-    folder = tmp_path_factory.mktemp("services")
-    state = folder / "services.json"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "testbed.services", "--folder", folder, "--state", state],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-    )
-    deadline = time.monotonic() + 30
-    while not state.is_file():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    url = json.loads(state.read_text())["url"]
-    for family in ("ec", "sm2"):
-        hierarchy(folder, family, url, datetime.now(UTC).replace(microsecond=0))
-    yield url, folder
-    process.terminate()
-    assert process.wait(10) == 0
-
-
-@pytest.mark.parametrize(("kind", "family", "digest"), [("p-256", "ec", "sha256"), ("sm2", "sm2", "sm3")])
-def test_a_seal_of_version_5_is_time_stamped(
-    kind: str, family: str, digest: str, services: tuple[str, Path], request: pytest.FixtureRequest
-) -> None:
-    office: Office = request.getfixturevalue("ec_office" if kind == "p-256" else "sm2_office")
-    stamp = stamp_by(TimestampAuthority(url=f"{services[0]}/tsa/{family}"), digest)
-    who = applicant(office)
-
-    async def work(room: Room) -> tuple[bytes, Any, bytes]:
-        row, esl = await room.make(await room.apply(who, name=fresh_name()), who, version=5, stamp=stamp)
-        _, plain = await room.make(await room.apply(who, name=fresh_name()), who, version=4, stamp=stamp)
-        return esl, room.register.made(row), plain
-
-    esl, facts, plain = office.work(work)
-    seal = parse_seal(esl)
-    assert seal.timestamp is not None
-    assert facts["time_stamped"] is True
-    covered = sm3(seal.signature) if digest == "sm3" else openssl("dgst", "-sha256", "-binary", data=seal.signature)
-    assert read_token(seal.timestamp).imprint == covered
-    assert parse_seal(plain).timestamp is None  # version 4 has no place for it
-    root = [*load_certificates(office.root.read_bytes())]
-    root += [Certificate.from_der(each.read_bytes()) for each in (services[1] / family).rglob("ca.der")]
-    report = judge_seal(esl, Policy(TrustStore(tuple(root)), datetime.now(UTC)))
-    assert report.verdict.value == "valid", report
-    assert "time_stamped" in [note.code for note in report.notes]
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/tsa", "{services}/no/such/authority"])
-def test_without_its_time_stamp_no_seal_is_made(ec_office: Office, services: tuple[str, Path], url: str) -> None:
-    stamp = stamp_by(TimestampAuthority(url=url.format(services=services[0]), seconds=5), "sha256")
-    who = applicant(ec_office)
-
-    async def work(room: Room) -> tuple[str, list[Any]]:
-        number = await room.apply(who, name=fresh_name())
-        with pytest.raises(SealAgentError) as caught:
-            await room.make(number, who, version=5, stamp=stamp)
-        return caught.value.code, room.kinds()[-2:]
-
-    code, kinds = ec_office.work(work)
-    assert code in ("service_unreachable", "service_refused")
-    assert kinds == [("intent", "make"), ("failed", code)]
-
-
-def test_a_cancelled_command_leaves_no_intent_open(ec_office: Office) -> None:
-    who = applicant(ec_office)
-
-    asked = asyncio.Event()
-
-    async def never(covered: bytes) -> bytes:
-        asked.set()
-        await asyncio.sleep(60)
-        return covered
-
-    async def work(room: Room) -> list[Any]:
-        number = await room.apply(who, name=fresh_name())
-        making = asyncio.create_task(room.make(number, who, version=5, stamp=never))
-        await asked.wait()
-        making.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await making
-        return room.kinds()[-2:]
-
-    assert ec_office.work(work) == [("intent", "make"), ("failed", "cancelled")]

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from cli_parts import command
-from maker_parts import NAME, UNIT, Office, until
+from maker_parts import NAME, UNIT, Office, new_office, until
 from openssl_parts import openssl, parsed
 from sample_seals import DISTID
 from sealagent.pki.certificates import load_certificates
@@ -74,20 +74,15 @@ def state(url: str, sm3: str, office: Office) -> SealState:
     return opened(ask(f"{url}/v1/seals/{sm3}"), office)[1].status
 
 
-def new_office(kind: str, folder: Path, request: pytest.FixtureRequest) -> Office:
-    if kind == "sm2":
-        skf: SoftSkf = request.getfixturevalue("softskf")
-        made = Office(folder, kind, skf.new_token())
-    else:
-        hsm: SoftHsm = request.getfixturevalue("softhsm")
-        made = Office(folder, kind, hsm.new_token())
+def begun(kind: str, folder: Path, request: pytest.FixtureRequest) -> Office:
+    made = new_office(kind, folder, request)
     made.begin()
     return made
 
 
 @pytest.fixture(scope="module")
 def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Office:
-    return new_office("p-256", tmp_path_factory.mktemp("office"), request)
+    return begun("p-256", tmp_path_factory.mktemp("office"), request)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +124,7 @@ def openssl_accepts(message: bytes, content: bytes, office: Office, folder: Path
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_of_every_kind_of_key(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    office = new_office(kind, tmp_path, request)
+    office = begun(kind, tmp_path, request)
     row, esl = office.issue(office.applicant("owner"))
     office.good("status-list", "-o", tmp_path / "list.p7m")
     with office.serving() as url:
