@@ -273,6 +273,8 @@ def begin(bed: TestBed, started: str = "services") -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**os.environ, "LANG": "C.UTF-8"},
+        # A shell that runs us in the background has us ignore SIGINT, and what we start after us.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list((bed.folder / "run").glob(f"{started}*.pid")):
@@ -292,7 +294,7 @@ def gone(bed: TestBed) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "started"), [(signal.SIGKILL, "workshop"), (signal.SIGTERM, "workshop"), (signal.SIGINT, "services")]
+    ("number", "started"), [(signal.SIGKILL, "workshop"), (signal.SIGTERM, "services"), (signal.SIGINT, "services")]
 )
 def test_half_way_nothing_is_left_running_and_down_removes_it(
     bed: TestBed, number: signal.Signals, started: str
@@ -325,29 +327,6 @@ def test_two_at_once(bed: TestBed) -> None:
         process.terminate()
         process.communicate(timeout=120)
     assert gone(bed)
-
-
-def test_down_leaves_no_process_and_no_folder(bed: TestBed) -> None:
-    """Also with a path too long for sockets, which then are elsewhere."""
-    deep = TestBed(bed.folder.joinpath(*["a rather long name of a folder"] * 3))
-    deep.up()
-    sockets = Path(deep.world["socket"]).parents[1]
-    assert not sockets.is_relative_to(deep.folder)
-    with deep.agent() as agent:
-        assert len(agent.seals()["seals"]) == len(deep.world["seals"])
-    begun = time.monotonic()
-    done = run(deep, "down")
-    assert done.returncode == 0, done.stderr
-    assert "stopped 5 processes" in done.stderr
-    assert time.monotonic() - begun < 30
-    assert not deep.folder.exists()
-    assert not sockets.exists()
-    assert processes_of(deep.folder) == []
-    assert processes_of(sockets) == []
-    again = run(deep, "down")
-    assert again.returncode == 0
-    assert "stopped 0 processes" in again.stderr
-    assert not deep.folder.exists()
 
 
 def test_a_port_that_its_certificates_name_is_taken(testbed: TestBed) -> None:
@@ -407,3 +386,25 @@ def test_nothing_of_the_tests_is_loaded_otherwise() -> None:
     code = "import sys, sealagent.cli.testbed; print([name for name in sys.modules if name.split('.')[0] == 'testbed'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- the last one: it takes the session's test bed down ---
+
+
+def test_down_leaves_no_process_and_no_folder(testbed: TestBed) -> None:
+    """Its path is too long for sockets, which are elsewhere."""
+    sockets = Path(testbed.world["socket"]).parents[1]
+    assert not sockets.is_relative_to(testbed.folder)
+    begun = time.monotonic()
+    done = run(testbed, "down")
+    assert done.returncode == 0, done.stderr
+    assert "stopped 5 processes" in done.stderr
+    assert time.monotonic() - begun < 30
+    assert not testbed.folder.exists()
+    assert not sockets.exists()
+    assert processes_of(testbed.folder) == []
+    assert processes_of(sockets) == []
+    again = run(testbed, "down")
+    assert again.returncode == 0
+    assert "stopped 0 processes" in again.stderr
+    assert not testbed.folder.exists()

@@ -86,8 +86,21 @@ def softskf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftSkf]:
     Where it cannot be built this is a failure if ``CI`` is set, and a skip with the reason elsewhere.
     """
     skf = SoftSkf(_built(SKF), Path(tmp_path_factory.mktemp("softskf")))
+    _open.append(skf)
     yield skf
+    _open.remove(skf)
     skf.close()
+
+
+_open: list[SoftSkf | SoftSm2] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_device_outlives_its_module() -> Iterator[None]:
+    """Devices that tests made by ``new_token`` would be plugged in for every later test of the session."""
+    yield
+    for kit in _open:
+        kit.destroy_tokens()
 
 
 @pytest.fixture
@@ -121,7 +134,9 @@ def softsm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftSm2]:
     if module is None or util is None:
         _missing(NOT_FOUND)
     sm2 = SoftSm2(_built(PKCS11), (module, util), Path(tmp_path_factory.mktemp("softsm2")))
+    _open.append(sm2)
     yield sm2
+    _open.remove(sm2)
     sm2.close()
 
 

@@ -32,6 +32,7 @@ class SoftSkf:
         self._before = os.environ.get(DIR_VARIABLE)
         os.environ[DIR_VARIABLE] = str(directory)
         self._numbers = itertools.count(1)
+        self._made: list[SoftSkfToken] = []
 
     def new_token(
         self,
@@ -48,7 +49,7 @@ class SoftSkf:
     ) -> SoftSkfToken:
         """Make a device; label, serial and PINs are unique in the session unless given. See SoftSkfToken.create."""
         number = next(self._numbers)
-        return SoftSkfToken.create(
+        token = SoftSkfToken.create(
             self.directory,
             label=label or f"soft skf {number}",
             serial=serial or f"SKF{number:08}",
@@ -61,6 +62,13 @@ class SoftSkf:
             library=self.library,
             **settings,
         )
+        self._made.append(token)
+        return token
+
+    def destroy_tokens(self) -> None:
+        """Delete every device that was made here and is still there."""
+        while self._made:
+            self._made.pop().destroy()
 
     def set_fault(
         self, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False

@@ -41,6 +41,7 @@ class SoftSm2:
         self._helper = HelperProcess(self._softhsm)
         self._through = HelperProcess(self.library)
         self._numbers = itertools.count(1)
+        self._made: list[SoftSm2Token] = []
 
     @property
     def module(self) -> Path:
@@ -68,7 +69,7 @@ class SoftSm2:
     ) -> SoftSm2Token:
         """Make a token; label and PINs are unique in the session unless given. See SoftSm2Token.create."""
         number = next(self._numbers)
-        return SoftSm2Token.create(
+        token = SoftSm2Token.create(
             self.directory,
             label=label or f"soft sm2 {number}",
             user_pin=user_pin or f"user-{number:04}",
@@ -82,6 +83,13 @@ class SoftSm2:
             tries=tries,
             **facts,
         )
+        self._made.append(token)
+        return token
+
+    def destroy_tokens(self) -> None:
+        """Delete every token that was made here and is still there."""
+        while self._made:
+            self._made.pop().destroy()
 
     def set_fault(
         self, name: str, function: str, argument: object = None, *, times: int | None = None, late: bool = False

@@ -50,8 +50,21 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
             pytest.fail(NOT_FOUND)
         pytest.skip(NOT_FOUND)
     hsm = SoftHsm(module, util, Path(tmp_path_factory.mktemp("softhsm2")))
+    _open.append(hsm)
     yield hsm
+    _open.remove(hsm)
     hsm.close()
+
+
+_open: list[SoftHsm] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_token_outlives_its_module() -> Iterator[None]:
+    """Tokens that tests made by :meth:`SoftHsm.new_token` would be plugged in for every later test of the session."""
+    yield
+    for hsm in _open:
+        hsm.destroy_tokens()
 
 
 @pytest.fixture

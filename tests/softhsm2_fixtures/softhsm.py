@@ -216,6 +216,7 @@ class SoftHsm:
         os.environ[CONF_VARIABLE] = str(self.conf)
         self._helper = HelperProcess(module)
         self._numbers = itertools.count(1)
+        self._made: list[SoftToken] = []
 
     def new_token(
         self, label: str | None = None, *, user_pin: str | None = None, so_pin: str | None = None
@@ -227,7 +228,13 @@ class SoftHsm:
         so_pin = so_pin or f"so-pin-{number:04}"
         made = make_token(self.module, self.util, self.conf, self.tokens, label, user_pin=user_pin, so_pin=so_pin)
         serial = self.ask({"op": "serial", "label": label})
-        return SoftToken(label, serial, user_pin, so_pin, made, self)
+        self._made.append(SoftToken(label, serial, user_pin, so_pin, made, self))
+        return self._made[-1]
+
+    def destroy_tokens(self) -> None:
+        """Delete every token that was made here and is still there."""
+        while self._made:
+            self._made.pop().destroy()
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Let the helper process carry out one request. :raises SoftHsmError: it refused."""

@@ -148,9 +148,9 @@ def testbed() -> Iterator[TestBed]:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
-    # pytest's own folders make paths of sockets too long.
+    # A path too long for sockets, as somebody's home may have.
     with tempfile.TemporaryDirectory(prefix="bed") as folder:
-        bed = TestBed(Path(folder) / "bed")
+        bed = TestBed(Path(folder).joinpath(*["a-rather-long-name-of-a-folder"] * 3))
         bed.up()
         yield bed
         bed.down()

@@ -29,6 +29,10 @@ STOP_SECONDS = 15.0
 """Patience for a process that was asked to end, before it is killed."""
 START_SECONDS = 60.0
 """Patience for a process to say that it works."""
+MARK = "SEALAGENT_TESTBED_RUN"
+"""Environment variable of every process of a test bed: the folder it is written down in."""
+SWEEP_SECONDS = 3.0
+"""How long a guard looks for processes that were started and not yet written down when their maker was killed."""
 LOG_TAIL = 2000
 """Characters of a log shown in an error."""
 
@@ -127,7 +131,7 @@ def _started(folder: Path, launch: Launch, directory: Path) -> Process:
         started = subprocess.Popen(
             launch.command,
             cwd=directory,
-            env=launch.environment,
+            env={**launch.environment, MARK: str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -236,6 +240,26 @@ class Guard:
 def _guard(folder: Path) -> None:
     if not sys.stdin.buffer.read():
         stop_all(folder)
+        end = time.monotonic() + SWEEP_SECONDS
+        while time.monotonic() < end:
+            for process in _marked(folder):
+                stop(process)
+            time.sleep(0.1)
+
+
+def _marked(folder: Path) -> list[Process]:
+    """Return the processes that were started in a folder and are in no session of another, whoever wrote them down."""
+    mark = f"{MARK}={folder}".encode()
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                marked = mark in (entry / "environ").read_bytes().split(b"\0")
+            except OSError:  # it has ended, or is somebody else's
+                continue
+            if marked and (facts := _stat(int(entry.name))):
+                members.append(Process("unnamed", int(entry.name), facts[1], _boot()))
+    return members
 
 
 if __name__ == "__main__":
