@@ -66,7 +66,7 @@ def certificate(common: str, ca: bool) -> bytes:
 
 
 CA = Certificate.from_der(certificate("CA", True))
-LEAF = certificate("张三", False)
+LEAF = certificate("甲乙", False)
 TRUST = TrustStore((CA,))
 
 

@@ -47,8 +47,8 @@ def test_both_files_are_written_when_no_suffix_says_which(tmp_path: Path) -> Non
         (["--name", NAME, "--diameter", "45", "--no-star", "--colour", "blue"], (45.0, 45.0), (1063, 1063)),
         (["--kind", "oval", "--name", NAME, "--code", "91110105MA01234567"], (40.0, 30.0), (945, 709)),
         (["--kind", "oval", "--name", NAME, "--width", "30", "--height", "20"], (30.0, 20.0), (709, 472)),
-        (["--kind", "personal", "--name", "李小龙", "--suffix", "印", "--reversed"], (20.0, 20.0), (472, 472)),
-        (["--kind", "personal", "--name", "李小龙", "--width", "18", "--height", "18"], (18.0, 18.0), (425, 425)),
+        (["--kind", "personal", "--name", "甲乙丙", "--suffix", "印", "--reversed"], (20.0, 20.0), (472, 472)),
+        (["--kind", "personal", "--name", "甲乙丙", "--width", "18", "--height", "18"], (18.0, 18.0), (425, 425)),
     ],
 )
 def test_kinds_and_sizes(
@@ -76,8 +76,8 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--kind", "personal", "--name", "张三", "--line", "章"], "--line does not go with --kind personal"),
-        (["--kind", "personal", "--name", "张三", "--no-star"], "--no-star does not go with"),
+        (["--kind", "personal", "--name", "甲乙", "--line", "章"], "--line does not go with --kind personal"),
+        (["--kind", "personal", "--name", "甲乙", "--no-star"], "--no-star does not go with"),
         (["--kind", "oval", "--name", NAME, "--diameter", "40"], "--diameter does not go with"),
         (["--name", NAME, "--width", "40"], "--width does not go with --kind organisation"),
         (["--name", NAME, "--suffix", "印"], "--suffix does not go with"),

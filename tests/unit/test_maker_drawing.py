@@ -47,14 +47,14 @@ OVAL = [
     OvalSeal("某某公司", line="", code="", width=45, height=30),
 ]
 SQUARE = [
-    PersonalSeal("张三"),
-    PersonalSeal("张三", "印"),
-    PersonalSeal("张三", "之印"),
-    PersonalSeal("李小龙", width=18, height=18),
-    PersonalSeal("李小龙", "印", reversed=True),
+    PersonalSeal("甲乙"),
+    PersonalSeal("甲乙", "印"),
+    PersonalSeal("甲乙", "之印"),
+    PersonalSeal("甲乙丙", width=18, height=18),
+    PersonalSeal("甲乙丙", "印", reversed=True),
     PersonalSeal("欧阳修文"),
     PersonalSeal("买买提江艾力"),
-    PersonalSeal("李小龙", width=30, height=15),
+    PersonalSeal("甲乙丙", width=30, height=15),
 ]
 
 
@@ -191,11 +191,11 @@ def test_the_ends_of_a_long_name_do_not_meet_the_line() -> None:
 @pytest.mark.parametrize(
     ("design", "columns"),
     [
-        (PersonalSeal("张三"), ["张", "三"]),
-        (PersonalSeal("张三", "印"), ["张三", "印"]),
-        (PersonalSeal("张三", "之印"), ["张三", "之印"]),
-        (PersonalSeal("李小龙"), ["李", "小龙"]),
-        (PersonalSeal("李小龙", "印"), ["李小", "龙印"]),
+        (PersonalSeal("甲乙"), ["甲", "乙"]),
+        (PersonalSeal("甲乙", "印"), ["甲乙", "印"]),
+        (PersonalSeal("甲乙", "之印"), ["甲乙", "之印"]),
+        (PersonalSeal("甲乙丙"), ["甲", "乙丙"]),
+        (PersonalSeal("甲乙丙", "印"), ["甲乙", "丙印"]),
         (PersonalSeal("欧阳修文"), ["欧阳", "修文"]),
         (PersonalSeal("买买提江艾力"), ["买买提", "江艾力"]),
         (PersonalSeal("阿卜杜拉买买提江"), ["阿卜杜", "拉买买", "提江"]),
@@ -244,7 +244,7 @@ def test_a_png_has_the_size_in_millimetres_and_says_its_resolution(dpi: int, pix
 
 def test_a_large_png_looks_like_a_small_one() -> None:
     """From a certain size on it is drawn with less oversampling."""
-    drawing = draw(PersonalSeal("李小龙", "印", width=50, height=50))
+    drawing = draw(PersonalSeal("甲乙丙", "印", width=50, height=50))
     small, large = alpha_of(drawing, 300), alpha_of(drawing, 1200)
     assert large.size == (2362, 2362)
     difference = ImageChops.difference(large.resize(small.size, Image.Resampling.BOX), small)
@@ -274,19 +274,19 @@ def test_without_a_star_the_line_stands_in_the_middle() -> None:
 
 
 def test_white_on_red_is_the_other_way_round() -> None:
-    red, white = (draw(PersonalSeal("李小龙", "印", reversed=value)) for value in (False, True))
+    red, white = (draw(PersonalSeal("甲乙丙", "印", reversed=value)) for value in (False, True))
     assert (at(alpha_of(red), red, -9.8, 0), at(alpha_of(white), white, -9.8, 0)) == (255, 255)
     for drawing, inside, outside in ((red, 255, 0), (white, 0, 255)):
         alpha = alpha_of(drawing)
         assert at(alpha, drawing, 0, 0) == outside  # between the four characters
-        stroke = at(alpha, drawing, *middle_of_the_longest_stroke(drawing))
+        stroke = at(alpha, drawing, *place_in_the_ink(drawing))
         assert stroke == inside
 
 
-def middle_of_the_longest_stroke(drawing: Drawing) -> tuple[float, float]:
-    """Return a place within the ink of 小: its upright stroke is the longest."""
-    [small] = [each for each in drawing.written if each.character == "小"]
-    largest = max(small.polygons, key=len)
+def place_in_the_ink(drawing: Drawing) -> tuple[float, float]:
+    """Return a place within the ink of 丙."""
+    [third] = [each for each in drawing.written if each.character == "丙"]
+    largest = max(third.polygons, key=len)
     xs, ys = zip(*largest, strict=True)
     for step in range(1, 40):
         x, y = min(xs) + (max(xs) - min(xs)) * step / 40, (min(ys) + max(ys)) / 2
@@ -358,9 +358,9 @@ def test_drawing_is_repeatable(design: Design) -> None:
         (OvalSeal("某" * 40, width=30, height=20), "name"),
         (PersonalSeal(""), "name"),
         (PersonalSeal("某" * 11, "之印"), "name"),
-        (PersonalSeal("张三", "章"), "suffix"),
-        (PersonalSeal("张三", width=5), "width"),
-        (PersonalSeal("张三", height=51), "height"),
+        (PersonalSeal("甲乙", "章"), "suffix"),
+        (PersonalSeal("甲乙", width=5), "width"),
+        (PersonalSeal("甲乙", height=51), "height"),
     ],
     ids=lambda value: named(value) if not isinstance(value, str) else value,
 )
@@ -373,7 +373,7 @@ def test_a_design_that_cannot_be_drawn_is_refused_by_field(design: Design, field
 @pytest.mark.parametrize("dpi", [71, 1201])
 def test_a_resolution_out_of_bounds_is_refused(dpi: int) -> None:
     with pytest.raises(FormatError) as caught:
-        draw(PersonalSeal("张三")).png(dpi)
+        draw(PersonalSeal("甲乙")).png(dpi)
     assert (caught.value.code, caught.value.facts["field"]) == ("design_invalid", "dpi")
 
 
@@ -466,7 +466,7 @@ def test_without_the_extra_the_error_says_what_to_install(hidden: str, wanted: s
         "from sealagent.maker.designs import PersonalSeal\n"
         "from sealagent.maker.layouts import draw\n"
         "try:\n"
-        "    draw(PersonalSeal('张三')).png()\n"
+        "    draw(PersonalSeal('甲乙')).png()\n"
         "except SealAgentError as error:\n"
         "    print(error.code, error.facts['library'], error.message)\n"
     )

@@ -60,7 +60,7 @@ def draw(
     \b
     sealagent maker draw --name 某某市政务服务管理局 --line 合同专用章 -o seal
     sealagent maker draw --kind oval --name 某某科技有限公司 --code 91110105MA01234567 -o invoice.png
-    sealagent maker draw --kind personal --name 李小龙 --suffix 印 -o name.svg
+    sealagent maker draw --kind personal --name 甲乙丙 --suffix 印 -o name.svg
     """
     from sealagent.maker.designs import Design, OrganisationSeal, OvalSeal, PersonalSeal
     from sealagent.maker.layouts import draw as lay_out
