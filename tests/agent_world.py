@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
+from forked_commands import Forked
 from sample_seals import png
 from sealagent.client import Agent, AgentError
 from sealagent.pki import oids
@@ -142,7 +143,7 @@ class Daemon:
     """A daemon in its own process."""
 
     directory: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     socket: Path
     log: Path
 
@@ -195,6 +196,8 @@ class World:
     """What interface the modules have."""
     module_settings: dict[str, Any] = field(default_factory=dict)
     """Further keys of each ``[[modules]]`` entry."""
+    fresh: bool = False
+    """Whether daemons load their program themselves, as those of users do: for tests and figures about that."""
 
     @property
     def pin_file(self) -> Path:
@@ -236,15 +239,21 @@ class World:
         config = self.directory / "agent.toml"
         config.write_text(_toml(self._values(socket, workers)))
         log = self.directory / f"daemon-{len(self.daemons)}.log"
+        words = ["daemon", "run", "--config", str(config)]
+        settings = {**os.environ, "SEALAGENT_SOCKET": str(socket), **(environment or {})}
+        process: subprocess.Popen[bytes] | Forked
         with log.open("wb") as written:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sealagent", "daemon", "run", "--config", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=written,
-                stderr=written,
-                env={**os.environ, "SEALAGENT_SOCKET": str(socket), **(environment or {})},
-                **run,
-            )
+            if self.fresh or run:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "sealagent", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=written,
+                    stderr=written,
+                    env=settings,
+                    **run,
+                )
+            else:
+                process = Forked(words, Path.cwd(), settings, written.fileno(), written.fileno())
         self.daemons.append(Daemon(self.directory, process, socket, log))
         return self.daemons[-1]
 

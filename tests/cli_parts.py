@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent_world import Daemon
+from forked_commands import run_forked
 
 SECONDS = 60
 
@@ -58,15 +58,8 @@ class Shell:
 
         :param environment: variables to add or change.
         """
-        done = subprocess.run(
-            command(*arguments),
-            cwd=self.home,
-            env=self.environment(**environment),
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        words = [str(each) for each in arguments]
+        return Done(*run_forked(words, self.home, self.environment(**environment), SECONDS))
 
 
 def command(*arguments: str | Path) -> list[str]:

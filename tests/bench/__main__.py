@@ -52,7 +52,7 @@ def main() -> None:
                     print(f"\n[{name}: measuring]", flush=True)
                     place = Path(directory) / name
                     place.mkdir()
-                    world = World(place, hsm.new_token(), TestAuthority())
+                    world = World(place, hsm.new_token(), TestAuthority(), fresh=True)
                     try:
                         tables = benchmark.measure(world, quick=quick)
                     finally:

@@ -57,9 +57,8 @@ def measure(world: World, *, quick: bool) -> list[Table]:
         for number, (name, settings) in enumerate(asking.items()):
             place = world.directory / str(number)
             place.mkdir()
-            own = World(
-                place, world.token, world.authority, settings={"signing": {"allow_raw_digests": True}, **settings}
-            )
+            settings = {"signing": {"allow_raw_digests": True}, **settings}
+            own = World(place, world.token, world.authority, settings=settings, fresh=True)
             stack.callback(own.close)
             agents[name] = stack.enter_context(own.start().agent())
         times: dict[str, list[float]] = {name: [] for name in asking}

@@ -25,6 +25,14 @@ from testbed.openssl import FAMILIES
 
 TESTS = Path(__file__).resolve().parents[1]
 NOW = datetime.now(UTC).replace(microsecond=0)
+"""When the module was loaded: perhaps many minutes before its tests run."""
+
+
+def present() -> datetime:
+    """Return now: the services' answers are of this moment."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 SPAN = (NOW - timedelta(days=30), NOW + timedelta(days=300))
 HOUR = timedelta(hours=1)
 GOOD, REVOKED, UNKNOWN = CertificateState
@@ -81,7 +89,13 @@ def fetch() -> Iterator[Fetcher]:
 
 
 def ask(
-    bed: Bed, fetch: Fetcher, chain: tuple[Certificate, ...], *, ocsp: str = "", crl: str = "", now: datetime = NOW
+    bed: Bed,
+    fetch: Fetcher,
+    chain: tuple[Certificate, ...],
+    *,
+    ocsp: str = "",
+    crl: str = "",
+    now: datetime | None = None,
 ) -> CertificateStatus:
     source = build_revocation(
         lambda: TrustStore(()),
@@ -91,7 +105,8 @@ def ask(
         crls=[bed.url + crl] if crl else [],
     )
     assert source is not None
-    return source.status(chain, now, now)
+    moment = now or present()
+    return source.status(chain, moment, moment)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -113,7 +128,7 @@ def test_where_the_certificates_say(family: str, bed: Bed, fetch: Fetcher) -> No
         source = build_revocation(lambda: TrustStore(()), fetch, AskingPolicy(), use_certificate_urls=allowed)
         assert source is not None
         for index in range(len(good) - 1):
-            status = source.status(good[index:], NOW, NOW)
+            status = source.status(good[index:], present(), present())
             assert status.state is (GOOD if allowed else UNKNOWN), status.detail
             assert status.asked is allowed
 
@@ -167,12 +182,12 @@ def test_an_absent_service_and_what_was_kept_of_it(bed: Bed, tmp_path: Path) -> 
     first = Fetcher(TIMEOUT)
     source = build_revocation(lambda: TrustStore(()), first, policy, ocsp=places, directory=tmp_path)
     assert source is not None
-    assert [source.status(chain, NOW, NOW).state for chain in (good, bad)] == [GOOD, REVOKED]
+    assert [source.status(chain, present(), present()).state for chain in (good, bad)] == [GOOD, REVOKED]
     first.close()  # nobody can be asked from now on
     again = build_revocation(lambda: TrustStore(()), first, policy, ocsp=places, directory=tmp_path)
     assert again is not None
     for each in (source, again):
-        later = each.status(good, NOW, NOW + 24 * HOUR)
+        later = each.status(good, NOW, present() + 24 * HOUR)
         assert (later.state, later.stale) == (GOOD, True), later.detail
-        assert each.status(bad, NOW, NOW + 24 * HOUR).state is REVOKED
-        assert each.status(good, NOW, NOW + 49 * HOUR).state is UNKNOWN
+        assert each.status(bad, NOW, present() + 24 * HOUR).state is REVOKED
+        assert each.status(good, NOW, present() + 49 * HOUR).state is UNKNOWN
