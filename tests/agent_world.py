@@ -243,7 +243,7 @@ class World:
         settings = {**os.environ, "SEALAGENT_SOCKET": str(socket), **(environment or {})}
         process: subprocess.Popen[bytes] | Forked
         with log.open("wb") as written:
-            if self.fresh or run:
+            if self.fresh or run or "LD_PRELOAD" in settings:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "sealagent", *words],
                     stdin=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,13 @@ class Shell:
 
         :param environment: variables to add or change.
         """
-        words = [str(each) for each in arguments]
-        return Done(*run_forked(words, self.home, self.environment(**environment), SECONDS))
+        variables = self.environment(**environment)
+        if "LD_PRELOAD" not in variables:  # which is read when a program is loaded
+            return Done(*run_forked([str(each) for each in arguments], self.home, variables, SECONDS))
+        done = subprocess.run(
+            command(*arguments), cwd=self.home, env=variables, capture_output=True, timeout=SECONDS, check=False
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def command(*arguments: str | Path) -> list[str]:

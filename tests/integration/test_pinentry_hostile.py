@@ -102,7 +102,7 @@ MISBEHAVIOUR = {
     "dies after half a line": {"getpin": "printf 'D 12'; exit 0"},
     "is killed": {"getpin": "kill -9 $$"},
     "is no Assuan server": {"greeting": "echo HTTP/1.1 200"},
-    "says nothing readable": {"greeting": "head -c 500 /dev/urandom | tr -d '\\n'; echo"},
+    "says nothing readable": {"greeting": "printf X; head -c 500 /dev/urandom | tr -d '\\n'; echo"},
     "sends an endless line": {"greeting": "tr '\\0' x < /dev/zero"},
     "sends endless comments": {"getpin": "yes '# comment'"},
     "sends endless status": {"getpin": "yes 'S status'"},
