@@ -152,12 +152,12 @@ def test_places_of_trust_lists(world: World) -> None:
     """Of the issuer first, then of the anchor; whatever the roles; of the trust in force."""
     roles = frozenset({TrustRole.MAKER})
     ca = TrustEntry(world.ca.certificate, roles, ocsp=("http://ca/",), crls=("http://ca.crl/",))
-    root = TrustEntry(world.root.certificate, ocsp=("http://root/",), crls=("http://root.crl/",))
+    root = TrustEntry(world.root.certificate, ocsp=("http://top/",), crls=("http://top.crl/",))
     stores = [TrustStore((), "", (root, ca))]
     ocsp_places, crl_places = in_trust(lambda: stores[-1], "ocsp"), in_trust(lambda: stores[-1], "crls")
-    assert list(dict.fromkeys(ocsp_places(world.chain))) == ["http://ca/", "http://root/"]
-    assert list(dict.fromkeys(crl_places(world.chain))) == ["http://ca.crl/", "http://root.crl/"]
-    assert list(dict.fromkeys(ocsp_places(world.chain[1:]))) == ["http://root/"]
+    assert list(dict.fromkeys(ocsp_places(world.chain))) == ["http://ca/", "http://top/"]
+    assert list(dict.fromkeys(crl_places(world.chain))) == ["http://ca.crl/", "http://top.crl/"]
+    assert list(dict.fromkeys(ocsp_places(world.chain[1:]))) == ["http://top/"]
     stores.append(TrustStore((world.root.certificate,)))
     assert ocsp_places(world.chain) == []
 
