@@ -87,7 +87,7 @@ class Package:
             entry = self.files[name]
         except KeyError:
             raise FormatError("ofd_entry_missing", f"the package has no file /{name}", file=f"/{name}") from None
-        if entry.record.packed <= _CHUNK and entry.record.size <= _CHUNK:
+        if _is_small(entry):
             yield self._small(entry)
             return
         produced, crc = 0, 0
@@ -119,8 +119,9 @@ class Package:
         """
         key = (name, algorithm)
         if key not in self._digests:
+            entry = self.files.get(name)
             running = new_digest(algorithm)
-            for chunk in self.chunks(name):
+            for chunk in (self._small(entry),) if entry and _is_small(entry) else self.chunks(name):
                 running.update(chunk)
             self._digests[key] = running.digest()
         return self._digests[key]
@@ -155,7 +156,8 @@ class Package:
             inflater = zlib.decompressobj(-zlib.MAX_WBITS)
             try:
                 contents = inflater.decompress(stored, entry.record.size + 1)
-                contents += inflater.decompress(inflater.unconsumed_tail, 1)  # the end may stand behind the last octet
+                if not inflater.eof:  # its end may stand behind the last octet
+                    contents += inflater.decompress(inflater.unconsumed_tail, 1)
             except zlib.error as exc:
                 raise _damaged(entry.name, "its compression is broken") from exc
             if len(contents) > entry.record.size:
@@ -195,7 +197,8 @@ class Package:
         if kind not in (0, stat.S_IFDIR if folder else stat.S_IFREG) or (folder and record.size):
             raise FormatError("ofd_entry_kind", f"/{name} is neither a file nor a folder", file=f"/{name}")
         data_offset, local_extra = z.read_local_header(self._file, record)
-        if any(other != name.encode() for extra in (record.extra, local_extra) for other in z.unicode_paths(extra)):
+        extras = [extra for extra in (record.extra, local_extra) if extra]  # most entries have none
+        if extras and any(other != name.encode() for extra in extras for other in z.unicode_paths(extra)):
             raise FormatError("ofd_entry_name", f"/{name} has two names", file=f"/{name}")
         return Entry(name, record, data_offset, local_extra)
 
@@ -220,6 +223,10 @@ class Package:
             self._file.seek(start)
             if z.LOCAL_SIGNATURE in self._file.read(min(end - start, _LONGEST_DESCRIPTOR + len(z.LOCAL_SIGNATURE))):
                 raise FormatError("ofd_structure", "the package holds an entry that its directory does not name")
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.record.packed <= _CHUNK and entry.record.size <= _CHUNK
 
 
 def _damaged(name: str, why: str) -> FormatError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -46,13 +46,12 @@ def write_package(source: Package, items: Iterable[Entry | NewFile], time: datet
             local_extra, data = b"", iter([stored])
         else:
             # Sizes are known: the data descriptor after the data, and zip64 sizes, have no use any more.
-            record = replace(
-                item.record,
+            record = item.record._replace(
                 flags=item.record.flags & ~z.FLAG_DESCRIPTOR,
                 extra=z.without_zip64(item.record.extra),
             )
             local_extra, data = z.without_zip64(item.local_extra), source.stored_octets(item)
-        record = replace(record, offset=offset)
+        record = record._replace(offset=offset)
         header = _local_header(record, local_extra)
         out.write(header)
         for chunk in data:

@@ -45,6 +45,8 @@ def resolve(package: Package, base: str, text: str, *, certain: bool = False) ->
 
     :param certain: give no file where both readings lead to one: somebody may have added the other.
     """
+    if text[:1] == "/" and text[1:] in package:  # nearly always; no name of a package has segments to resolve
+        return Location(text, text[1:])
     if not text or "\\" in text or len(text) > package.limits.path_octets:
         return Location(text[:SHOWN], None, (Note("unsafe_reference", text[:SHOWN]),))
     if text.startswith("/"):

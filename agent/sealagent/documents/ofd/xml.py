@@ -119,10 +119,12 @@ def children(element: etree._Element, name: str) -> Iterator[etree._Element]:
 
 def child(element: etree._Element | None, name: str) -> etree._Element | None:
     """Return the first child element of that OFD name; None stays None."""
-    if element is None:
-        return None
-    tags = _tags(name)
-    return next((each for each in element if each.tag in tags), None)
+    if element is not None:
+        tags = _tags(name)
+        for each in element:
+            if each.tag in tags:
+                return each
+    return None
 
 
 def is_named(element: etree._Element, name: str) -> bool:

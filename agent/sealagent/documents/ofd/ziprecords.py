@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from sealagent.errors import FormatError, LimitExceeded
 
@@ -66,9 +65,9 @@ _EXTRA_UNICODE_PATH = 0x7075
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class CentralRecord:
-    """One entry as the central directory states it."""
+class CentralRecord(NamedTuple):
+    """One entry as the central directory states it. A tuple, since packages have thousands: it is made in a third of
+    a frozen dataclass's time."""
 
     raw_name: bytes
     made_by: int
