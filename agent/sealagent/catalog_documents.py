@@ -68,8 +68,8 @@ DOCUMENTS: dict[str, Problem] = {
         403,
         "The seal may not be used now",
         "印章当前不可用",
-        "`sealagent seal show` says why and since when.",
-        "可运行 sealagent seal show 查看原因。",
+        "`sealagent seal show` says why and since when; its maker can lift a suspension or re-make the seal.",
+        "可运行 sealagent seal show 查看原因；恢复使用或重新制作须联系印章制作管理单位。",
         Exit.REFUSED,
     ),
     "raw_digest_not_allowed": Problem(

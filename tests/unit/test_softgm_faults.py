@@ -445,10 +445,13 @@ def test_rsa_signatures_go_wrong_too(skf: Skf, softskf_token: SoftSkfToken, kind
     softskf_token.add_key("rsa-1024")
     opened = skf.open(softskf_token)
     opened.login()
-    good = skf.octets("SKF_RSASignData", opened.container, E, 32)
+    # One signature in 256 begins with a zero, without which it is the same number.
+    digests = (bytes([number]) * 32 for number in range(256))
+    signed = ((each, skf.octets("SKF_RSASignData", opened.container, each, 32)) for each in digests)
+    digest, good = next((each, value) for each, value in signed if value[0])
     softskf_token.set_fault("signature", "SKF_RSASignData", kind)
-    bad = skf.octets("SKF_RSASignData", opened.container, E, 32)
+    bad = skf.octets("SKF_RSASignData", opened.container, digest, 32)
     blob = skf.octets("SKF_ExportPublicKey", opened.container, 1)
-    codes = [skf.code("SKF_RSAVerify", opened.device, blob, E, 32, value, len(value)) for value in (good, bad)]
+    codes = [skf.code("SKF_RSAVerify", opened.device, blob, digest, 32, value, len(value)) for value in (good, bad)]
     assert codes == [0, 0x0A00001A]
     assert {"flip": bad != good, "zero": bad == bytes(128), "short": bad == good[1:]}[kind]
