@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent_world import TestAuthority
 from host_parts import hosted, spec
 from sealagent.callers.peer import Caller
-from sealagent.consent.prompter import PinRequest, Prompter
+from sealagent.consent.prompter import Consent, ConsentRequest, PinRequest, Prompter
 from sealagent.documents.limits import Limits
 from sealagent.events import Event
 from sealagent.pki.certificates import load_certificates
@@ -48,6 +48,11 @@ class Holder:
     """What is answered when asked whether the last try may be spent."""
     confirmations: list[PinRequest] = field(default_factory=list)
     """What was asked so."""
+    agrees: Consent = Consent.ONCE
+    """What is answered when asked for consent."""
+    consents: list[ConsentRequest] = field(default_factory=list)
+    """What was asked so."""
+    person: bool = True
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
         self.asked.append(request)
@@ -55,6 +60,12 @@ class Holder:
             await self.hesitates.wait()
         self.given.append(bytearray(self.pin.encode()))
         return self.given[-1]
+
+    async def confirm(self, request: ConsentRequest) -> Consent:
+        self.consents.append(request)
+        if self.hesitates is not None:
+            await self.hesitates.wait()
+        return self.agrees
 
     async def confirm_last_try(self, request: PinRequest) -> bool:
         self.confirmations.append(request)

@@ -114,6 +114,14 @@ DEVICES: dict[str, Problem] = {
         "请使用符合长度要求的 PIN 码；未消耗尝试次数。",
         Exit.PIN,
     ),
+    "consent_unavailable": Problem(
+        403,
+        "Nobody can be asked for consent",
+        "无法征得持有人同意",
+        "Have a rule for it added to policy.toml, or let the agent ask on a screen or terminal.",
+        "请在 policy.toml 中添加规则，或让代理能在屏幕或终端上询问。",
+        Exit.REFUSED,
+    ),
     "pin_cancelled": Problem(
         403, "The PIN was not entered", "已取消输入 PIN 码", "Ask again when ready.", "准备好后请重试。", Exit.REFUSED
     ),

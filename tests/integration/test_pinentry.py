@@ -22,7 +22,7 @@ import uvloop
 
 from sealagent.callers.peer import Caller
 from sealagent.consent.pinentry import Pinentry, PinentrySettings
-from sealagent.consent.prompter import PinRequest, Prompter
+from sealagent.consent.prompter import Occasion, PinRequest, Prompter
 from sealagent.consent.terminal import SavedTerminal, TerminalPrompter, terminal_usable
 from sealagent.errors import SealAgentError
 from sealdrivers.contract import PinState
@@ -32,9 +32,7 @@ REQUEST = PinRequest(
     token_serial="SN-7788",
     pin=PinState(count_low=True),
     purpose="unlock",
-    caller=Caller(1000, 1000, 4242, "/usr/bin/wps", 1),
-    document="采购合同.ofd",
-    seal="合同专用章",
+    occasion=Occasion(Caller(1000, 1000, 4242, "/usr/bin/wps", 1), "采购合同.ofd", "合同专用章"),
 )
 LAST_TRY = replace(REQUEST, pin=PinState(final_try=True, tries_left=1))
 MESSAGES = {"LC_ALL": "zh_CN.UTF-8", "PATH": os.environ["PATH"], "TERM": "xterm"}
@@ -248,7 +246,7 @@ def test_two_requests_take_turns(kind: str, terminal: Terminal) -> None:
         prompter = prompter_of(kind, terminal)
         second: asyncio.Task[bytearray]
         async with asking(prompter, terminal, REQUEST) as first:
-            second = asyncio.create_task(prompter.ask_pin(replace(REQUEST, document="第二份.ofd")))
+            second = asyncio.create_task(prompter.ask_pin(replace(REQUEST, occasion=Occasion(None, "第二份.ofd"))))
             await asyncio.sleep(0.2)
             assert "第二份" not in terminal.screen
             terminal.type(b"1111\r")
@@ -286,12 +284,12 @@ def test_no_terminal() -> None:
 HOLDER = """
 import asyncio, os, sys
 from sealagent.consent.pinentry import Pinentry, PinentrySettings
-from sealagent.consent.prompter import PinRequest, wipe
+from sealagent.consent.prompter import Occasion, PinRequest, wipe
 from sealagent.consent.terminal import TerminalPrompter
 from sealdrivers.contract import PinState
 
 async def main():
-    request = PinRequest("label", "0001", PinState(), "unlock", None, None, None)
+    request = PinRequest("label", "0001", PinState(), "unlock", Occasion(None))
     if sys.argv[1] == "terminal":
         prompter = TerminalPrompter(os.environ)
     else:

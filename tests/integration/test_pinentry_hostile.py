@@ -18,11 +18,11 @@ import pytest
 from sealagent.callers.peer import Caller
 from sealagent.consent import pinentry as module
 from sealagent.consent.pinentry import Pinentry, PinentrySettings
-from sealagent.consent.prompter import PinRequest
+from sealagent.consent.prompter import Occasion, PinRequest
 from sealagent.errors import SealAgentError
 from sealdrivers.contract import PinState
 
-REQUEST = PinRequest("label", "0001", PinState(), "unlock", Caller(1, 1, 42, "/bin/app", 1), "a.ofd", "seal")
+REQUEST = PinRequest("label", "0001", PinState(), "unlock", Occasion(Caller(1, 1, 42, "/bin/app", 1), "a.ofd", "seal"))
 ENVIRON = {"PATH": os.environ["PATH"], "LC_ALL": "zh_CN.UTF-8"}
 Fake = Callable[..., Pinentry]
 
@@ -199,8 +199,7 @@ def test_program_that_cannot_start(tmp_path: Path, content: bytes) -> None:
 def test_what_is_said(fake: Fake, tmp_path: Path) -> None:
     hostile = replace(
         REQUEST,
-        document="100%\nGETPIN\r\u202efdp.exe%0A",
-        seal="印章",
+        occasion=replace(REQUEST.occasion, document="100%\nGETPIN\r\u202efdp.exe%0A", seal="印章"),
         previous_wrong=True,
         pin=PinState(final_try=True),
     )
@@ -231,7 +230,9 @@ def test_refused_options_do_not_matter(fake: Fake) -> None:
 def test_longest_names_fit_an_assuan_line(fake: Fake, tmp_path: Path, letter: str) -> None:
     name = letter * 2000
     caller = Caller(1, 1, 2**22, name, 1)
-    request = PinRequest(name, name, PinState(tries_left=1), "unlock", caller, name, name, previous_wrong=True)
+    request = PinRequest(
+        name, name, PinState(tries_left=1), "unlock", Occasion(caller, name, name), previous_wrong=True
+    )
     assert ask(fake("echo D 1234; echo OK"), request) == b"1234"
     heard = (tmp_path / "heard").read_bytes().split(b"\n")
     assert max(map(len, heard)) < 1000

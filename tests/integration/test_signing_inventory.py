@@ -15,10 +15,10 @@ from agent_world import TestAuthority
 from host_parts import run
 from line_parts import CALLER, Holder, Line, opened_line
 from ofd_samples import document_files, pack
+from sealagent.consent.prompter import Occasion
 from sealagent.documents.ofd.seal import Invisible
 from sealagent.errors import SealAgentError
 from sealagent.signing.line import DocumentJob
-from sealagent.signing.unlock import Occasion
 from sealdrivers.errors import TokenNotFound
 from softhsm2_fixtures import SoftHsm, SoftToken
 

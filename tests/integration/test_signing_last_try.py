@@ -11,9 +11,8 @@ import pytest
 from host_parts import hosted, run, spec, unlock
 from host_parts import workers as workers_of
 from line_parts import CALLER, Holder, Line, opened_line
-from sealagent.consent.prompter import PinRequest
+from sealagent.consent.prompter import Occasion, PinRequest
 from sealagent.errors import SealAgentError
-from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import Mechanism, TokenInfo
 from sealdrivers.errors import AdminPinIncorrect, AdminPinLocked, DriverError, PinIncorrect, PinLastTry
 from softhsm2_fixtures import SoftToken

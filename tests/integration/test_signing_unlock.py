@@ -13,10 +13,10 @@ import pytest
 
 from host_parts import eventually, run, stop, workers
 from line_parts import CALLER, Holder, Line, opened_line
+from sealagent.consent.prompter import Occasion
 from sealagent.consent.source import FdPinSource, FilePinSource
 from sealagent.daemon.locking import SleepDetector, lock_in_time
 from sealagent.errors import SealAgentError
-from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import TokenInfo
 from sealdrivers.errors import PinIncorrect, PinLocked, WorkerDied
 from softhsm2_fixtures import SoftToken

@@ -14,17 +14,28 @@ import pytest
 from sealagent.consent import choose
 from sealagent.consent.choose import PrompterKind, choose_prompter
 from sealagent.consent.pinentry import Pinentry, PinentrySettings, find_pinentry
-from sealagent.consent.prompter import NoPrompter, PinRequest, ask_new_pin, report_rejected, wipe
+from sealagent.consent.prompter import (
+    Consent,
+    ConsentRequest,
+    NoPrompter,
+    Occasion,
+    PinRequest,
+    ask_new_pin,
+    report_rejected,
+    wipe,
+)
 from sealagent.consent.source import FdPinSource, FilePinSource
 from sealagent.consent.terminal import TerminalPrompter
 from sealagent.errors import SealAgentError
 from sealdrivers.contract import PinState
 
-REQUEST = PinRequest("label", "0001", PinState(), "change_old", None, None, None, previous_wrong=True)
+REQUEST = PinRequest("label", "0001", PinState(), "change_old", Occasion(None), previous_wrong=True)
 
 
 class Scripted:
     """Answers in turn, and keeps what it gave out, to see whether it was wiped."""
+
+    person = True
 
     def __init__(self, *answers: bytes | SealAgentError) -> None:
         self.answers = list(answers)
@@ -38,6 +49,9 @@ class Scripted:
             raise answer
         self.given.append(bytearray(answer))
         return self.given[-1]
+
+    async def confirm(self, request: ConsentRequest) -> Consent:
+        raise AssertionError("nobody asks here")
 
     async def confirm_last_try(self, request: PinRequest) -> bool:
         raise AssertionError("nobody asks here")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from sealagent.consent import source as module
-from sealagent.consent.prompter import PinRequest, Purpose
+from sealagent.consent.prompter import Occasion, PinRequest, Purpose
 from sealagent.consent.source import FdPinSource, FilePinSource
 from sealagent.errors import SealAgentError
 from sealdrivers.contract import PinState
 
-REQUEST = PinRequest("公章", "0001", PinState(), "unlock", None, None, None)
+REQUEST = PinRequest("公章", "0001", PinState(), "unlock", Occasion(None))
 OTHER = replace(REQUEST, token_serial="0002", token_label="other")
 
 

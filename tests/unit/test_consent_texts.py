@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sealagent.callers.peer import Caller
 from sealagent.consent.pinentry import _lines
-from sealagent.consent.prompter import PinRequest, Purpose
+from sealagent.consent.prompter import Occasion, PinRequest, Purpose
 from sealagent.consent.texts import _TEXTS, YES, Language, confirm_text, language, prompt_text, shown
 from sealdrivers.contract import PinState
 
@@ -22,9 +22,7 @@ REQUEST = PinRequest(
     token_serial="0123456789ABCDEF",
     pin=PinState(),
     purpose="unlock",
-    caller=Caller(1000, 1000, 4242, "/usr/bin/wps", 1),
-    document="采购合同.ofd",
-    seal="某某公司合同专用章",
+    occasion=Occasion(Caller(1000, 1000, 4242, "/usr/bin/wps", 1), "采购合同.ofd", "某某公司合同专用章"),
 )
 
 
@@ -137,10 +135,8 @@ def test_every_text_fits_a_line_of_assuan(chosen: Language, purpose: Purpose) ->
         REQUEST,
         token_label=long,
         token_serial=long,
-        document=long,
-        seal=long,
         pin=PinState(tries_left=1, final_try=True, count_low=True, factory_pin=True),
-        caller=Caller(1000, 1000, 4_000_000, f"/{long}", 1),
+        occasion=Occasion(Caller(1000, 1000, 4_000_000, f"/{long}", 1), long, long),
         purpose=purpose,
         previous_wrong=True,
     )
@@ -153,9 +149,9 @@ def test_every_text_fits_a_line_of_assuan(chosen: Language, purpose: Purpose) ->
 
 def test_unknown_program_and_no_document() -> None:
     caller = Caller(1000, 1000, 4242, None, None)
-    lines = prompt_text(replace(REQUEST, caller=caller, document=None, seal=None), "en").description
+    lines = prompt_text(replace(REQUEST, occasion=Occasion(caller)), "en").description
     assert lines[1:] == ("Program: unknown (pid 4242)", "Token: 单位公章 (serial 0123456789ABCDEF)")
-    assert len(prompt_text(replace(REQUEST, caller=None, document=None, seal=None), "en").description) == 2
+    assert len(prompt_text(replace(REQUEST, occasion=Occasion(None)), "en").description) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from sealagent.api.answers import once, signature_json
 from sealagent.api.idempotency import Answer
 from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
 from sealagent.api.services import Services
+from sealagent.consent.prompter import Occasion
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
 from sealagent.pki.certificates import Certificate, load_certificates
 from sealagent.pki.csr import assemble_request, pem, prepare_request
 from sealagent.signing.administration import administered
 from sealagent.signing.inventory import AvailableKey, is_key_of
 from sealagent.signing.mechanisms import algorithm_of, certified_choice
-from sealagent.signing.unlock import Occasion
 from sealdrivers.contract import PinState, TokenInfo
 
 __all__ = ["ROUTES"]

@@ -12,12 +12,12 @@ from sealagent.api import messages as m
 from sealagent.api.answers import once, signature_json
 from sealagent.api.idempotency import Answer
 from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
+from sealagent.consent.prompter import Occasion
 from sealagent.errors import SealAgentError
 from sealagent.seals.model import Seal
 from sealagent.seals.parse import parse_seal
 from sealagent.signing.administration import administered
 from sealagent.signing.inventory import AvailableSeal
-from sealagent.signing.unlock import Occasion
 from sealagent.verdict import Verdict, timestamp
 
 __all__ = ["ROUTES"]

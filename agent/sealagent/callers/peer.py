@@ -11,7 +11,9 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
+from typing import Any
 
+from sealagent.callers.model import Paired
 from sealagent.errors import SealAgentError
 
 __all__ = ["Caller", "peer_of", "require_uid"]
@@ -33,15 +35,40 @@ class Caller:
     (the process has ended, the file was removed or replaced, or it may not be looked at)."""
     started: int | None
     """Start of the process in clock ticks since boot, which tells it from a later one with the same pid."""
+    sha256: str | None = None
+    """Digest of the program file that runs, hexadecimal; None where it was not, or could not be, read."""
+    parent: str | None = None
+    """Path of the program that started it, likewise."""
+    origin: str | None = None
+    """Web origin or browser extension that it acts for, as the browser says; None for a program of its own."""
+    application: Paired | None = None
+    """The paired application that it proved to be."""
 
-    def as_json(self) -> dict[str, str | int | None]:
+    @property
+    def name(self) -> str | None:
+        """Name of the paired application."""
+        return self.application.name if self.application else None
+
+    @property
+    def process(self) -> str:
+        """The process, told from a later one with the same pid; names an unpaired caller in a grant."""
+        return f"process:{self.pid}:{self.started}"
+
+    def as_json(self) -> dict[str, Any]:
         """Return what the record keeps."""
+        known = {
+            "sha256": self.sha256,
+            "parent": self.parent,
+            "origin": self.origin,
+            "application": {"id": self.application.id, "name": self.application.name} if self.application else None,
+        }
         return {
             "uid": self.uid,
             "gid": self.gid,
             "pid": self.pid,
             "executable": self.executable,
             "started": self.started,
+            **{name: value for name, value in known.items() if value is not None},
         }
 
 

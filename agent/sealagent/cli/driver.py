@@ -148,7 +148,7 @@ def _check_profile(name: str, tables: tuple[Path, ...]) -> None:
 
 
 def _asking(prompter: Prompter) -> Callable[[TokenChoice], bytearray]:
-    from sealagent.consent.prompter import PinRequest
+    from sealagent.consent.prompter import Occasion, PinRequest
     from sealdrivers.contract import PinState
 
     def ask_pin(token: TokenChoice) -> bytearray:
@@ -165,7 +165,7 @@ def _asking(prompter: Prompter) -> Callable[[TokenChoice], bytearray]:
         )
         click.echo(f"{wanted}: {tries}", err=True)
         label = f"{token.label} · {token.application}" if token.application else token.label
-        request = PinRequest(label, token.serial, state, "unlock", caller=None, document=None, seal=None)
+        request = PinRequest(label, token.serial, state, "unlock", Occasion(None))
         return asyncio.run(prompter.ask_pin(request))
 
     return ask_pin

@@ -17,9 +17,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sealagent.consent.assuan import MAX_COMMAND, AssuanClient, AssuanError, escape
-from sealagent.consent.prompter import DEFAULT_TIMEOUT, MAX_ATTEMPTS, PinRequest, length_fits, pin_length_error, wipe
+from sealagent.consent.prompter import (
+    DEFAULT_TIMEOUT,
+    MAX_ATTEMPTS,
+    Consent,
+    ConsentRequest,
+    PinRequest,
+    length_fits,
+    pin_length_error,
+    wipe,
+)
 from sealagent.consent.terminal import SavedTerminal
-from sealagent.consent.texts import Language, PromptText, confirm_text, language, prompt_text
+from sealagent.consent.texts import Language, PromptText, confirm_text, consent_text, language, prompt_text
 from sealagent.errors import SealAgentError
 
 __all__ = ["PROGRAMS", "Pinentry", "PinentrySettings", "find_pinentry"]
@@ -76,6 +85,8 @@ def find_pinentry(programs: Sequence[str], search_path: str | None) -> str | Non
 class Pinentry:
     """A :class:`~sealagent.consent.prompter.Prompter` that starts a pinentry for each PIN, one at a time."""
 
+    person = True
+
     def __init__(self, settings: PinentrySettings) -> None:
         self._settings = settings
         self._language = language(settings.environ)
@@ -97,13 +108,21 @@ class Pinentry:
                 raise
         return pin
 
+    async def confirm(self, request: ConsentRequest) -> Consent:
+        """Show one question; every way to leave it but its yes is no."""
+        agreed = await self._question(lambda shorter: consent_text(request, self._language, shorter=shorter))
+        return Consent.ONCE if agreed else Consent.NO
+
     async def confirm_last_try(self, request: PinRequest) -> bool:
         """Show one question; every way to leave it but its yes is no."""
+        return await self._question(lambda shorter: confirm_text(request, self._language, shorter=shorter))
+
+    async def _question(self, text_of: Callable[[int], PromptText]) -> bool:
         async with self._turn:
             try:
                 async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as client:
                     await self._prepared(client)
-                    for line in _lines(lambda shorter: confirm_text(request, self._language, shorter=shorter)):
+                    for line in _lines(text_of):
                         await client.command(line)
                     await self._limited(client)
                     await client.command("CONFIRM")

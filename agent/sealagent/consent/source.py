@@ -18,7 +18,16 @@ import stat
 import time
 from pathlib import Path
 
-from sealagent.consent.prompter import SPENDING, PinRequest, length_fits, pin_length_error, wipe
+from sealagent.consent.prompter import (
+    SPENDING,
+    Consent,
+    ConsentRequest,
+    PinRequest,
+    length_fits,
+    nobody_to_ask,
+    pin_length_error,
+    wipe,
+)
 from sealagent.errors import SealAgentError
 
 __all__ = ["FdPinSource", "FilePinSource"]
@@ -32,6 +41,8 @@ READ_SECONDS = 10.0
 class _PinSource:
     """What both sources share: finding the token's PIN in the content, and remembering what was refused."""
 
+    person = False
+
     def __init__(self, name: str) -> None:
         self._name = name
         self._salt = secrets.token_bytes(32)
@@ -40,6 +51,10 @@ class _PinSource:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r})"
+
+    async def confirm(self, request: ConsentRequest) -> Consent:
+        """A stored PIN agrees to nothing, only rules do. :raises SealAgentError: ``consent_unavailable``."""
+        raise nobody_to_ask("the PIN comes from a file; add a rule to policy.toml (`sealagent policy explain` helps)")
 
     async def confirm_last_try(self, request: PinRequest) -> bool:
         """A stored PIN is nobody's word: the answer is no."""

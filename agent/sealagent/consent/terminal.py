@@ -14,12 +14,14 @@ from sealagent.consent.prompter import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
     MAX_PIN,
+    Consent,
+    ConsentRequest,
     PinRequest,
     length_fits,
     pin_length_error,
     wipe,
 )
-from sealagent.consent.texts import YES, PromptText, confirm_text, language, prompt_text
+from sealagent.consent.texts import YES, PromptText, confirm_text, consent_text, language, prompt_text
 from sealagent.errors import SealAgentError
 
 __all__ = ["SavedTerminal", "TerminalPrompter", "terminal_usable"]
@@ -63,6 +65,8 @@ class TerminalPrompter:
     :param path: the terminal; ``/dev/tty`` is the one the daemon was started from.
     """
 
+    person = True
+
     def __init__(self, environ: Mapping[str, str], *, path: str = "/dev/tty", timeout: float = DEFAULT_TIMEOUT) -> None:
         self._language = language(environ)
         self._path = path
@@ -79,6 +83,12 @@ class TerminalPrompter:
                     return pin
                 wipe(pin)
             raise pin_length_error()
+
+    async def confirm(self, request: ConsentRequest) -> Consent:
+        """Show the question and read one line; only one of :data:`~sealagent.consent.texts.YES` is yes."""
+        async with self._own_turn(), self._set_up(echo=True) as fd:
+            _write(fd, consent_text(request, self._language))
+            return Consent.ONCE if await _read_words(fd) in YES else Consent.NO
 
     async def confirm_last_try(self, request: PinRequest) -> bool:
         """Show the question and read one line; only one of :data:`~sealagent.consent.texts.YES` is yes."""

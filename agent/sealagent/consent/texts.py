@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sealagent.consent.prompter import MAX_PIN, MIN_PIN, SPENDING, PinRequest, Purpose
+from sealagent.consent.prompter import MAX_PIN, MIN_PIN, SPENDING, ConsentRequest, Occasion, PinRequest, Purpose
 from sealdrivers.contract import PinState
 
-__all__ = ["YES", "Language", "PromptText", "confirm_text", "language", "prompt_text", "shown"]
+__all__ = ["YES", "Language", "PromptText", "confirm_text", "consent_text", "language", "prompt_text", "shown"]
 
 Language = Literal["zh_CN", "en"]
 
@@ -44,6 +44,9 @@ _TEXTS: dict[Language, dict[str, str]] = {
         "confirm_admin": "ONE TRY IS LEFT for the ADMINISTRATOR's PIN. If it is wrong, that PIN is locked for good.",
         "confirm_question": "Go on only if you are sure of the PIN. Spend the last try?",
         "confirm_prompt": "Type yes to go on; anything else stops:",
+        "use": "A program asks to use your seal. Allow it only if you asked for it.",
+        "allow": "_Allow",
+        "deny": "_Deny",
         "confirm_ok": "_Yes, spend it",
         "confirm_cancel": "_No",
         "program": "Program: {path} (pid {pid})",
@@ -77,6 +80,9 @@ _TEXTS: dict[Language, dict[str, str]] = {
         "confirm_admin": "【管理员 PIN】只剩最后一次机会：再输错，它将永久锁定。",
         "confirm_question": "确信 PIN 无误时才继续。是否使用最后一次机会？",
         "confirm_prompt": "输入“是”或 yes 继续，其他任何输入均停止：",
+        "use": "有程序请求使用您的印章。只有确为您本人发起时才允许。",
+        "allow": "允许(_A)",
+        "deny": "拒绝(_D)",
         "confirm_ok": "是，使用(_Y)",
         "confirm_cancel": "否(_N)",
         "program": "程序：{path}（进程 {pid}）",
@@ -158,23 +164,39 @@ def confirm_text(request: PinRequest, chosen: Language, *, shorter: int = 1) -> 
     )
 
 
+def consent_text(request: ConsentRequest, chosen: Language, *, shorter: int = 1) -> PromptText:
+    """Return the words that ask for consent.
+
+    :param shorter: divides the octets that foreign texts may take.
+    """
+    texts = _TEXTS[chosen]
+    lines = (texts["use"], *_occasion(request.occasion, texts, shorter))
+    return PromptText(texts["title"], lines, None, texts["confirm_prompt"], texts["allow"], texts["deny"])
+
+
 def _circumstances(request: PinRequest, texts: Mapping[str, str], shorter: int) -> list[str]:
     """Return who asks, for what, and of which token."""
-    lines = []
-    if request.caller and request.caller.executable:
-        lines.append(
-            texts["program"].format(
-                path=shown(request.caller.executable, MAX_PROGRAM // shorter), pid=request.caller.pid
-            )
-        )
-    elif request.caller:
-        lines.append(texts["program_unknown"].format(pid=request.caller.pid))
-    if request.document is not None:
-        lines.append(texts["document"].format(name=shown(request.document, MAX_DOCUMENT // shorter)))
-    if request.seal is not None:
-        lines.append(texts["seal"].format(name=shown(request.seal, MAX_SEAL // shorter)))
+    lines = _occasion(request.occasion, texts, shorter)
     label, serial = shown(request.token_label, MAX_LABEL // shorter), shown(request.token_serial, MAX_SERIAL // shorter)
     lines.append(texts["token"].format(label=label, serial=serial))
+    return lines
+
+
+def _occasion(occasion: Occasion, texts: Mapping[str, str], shorter: int) -> list[str]:
+    """Return who asks, and for what."""
+    lines = []
+    if occasion.caller and occasion.caller.executable:
+        lines.append(
+            texts["program"].format(
+                path=shown(occasion.caller.executable, MAX_PROGRAM // shorter), pid=occasion.caller.pid
+            )
+        )
+    elif occasion.caller:
+        lines.append(texts["program_unknown"].format(pid=occasion.caller.pid))
+    if occasion.document is not None:
+        lines.append(texts["document"].format(name=shown(occasion.document, MAX_DOCUMENT // shorter)))
+    if occasion.seal is not None:
+        lines.append(texts["seal"].format(name=shown(occasion.seal, MAX_SEAL // shorter)))
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sealagent.clock import Clock
 from sealagent.consent.choose import choose_prompter
 from sealagent.consent.pinentry import PROGRAMS
+from sealagent.consent.prompter import Occasion
 from sealagent.consent.source import FdPinSource
 from sealagent.errors import SealAgentError
 from sealagent.events import Event
@@ -22,7 +23,7 @@ from sealagent.pki.keys import load_public_key
 from sealagent.pki.signatures import SignatureAlgorithm, signing_digest, verify_digest
 from sealagent.signing.inventory import is_key_of
 from sealagent.signing.mechanisms import algorithm_of, certified_choice
-from sealagent.signing.unlock import EnteredPin, Occasion, Unlocker
+from sealagent.signing.unlock import EnteredPin, Unlocker
 from sealdrivers.contract import KeyInfo, Mechanism, TokenContents, TokenInfo, TokenService
 from sealdrivers.errors import DriverError, LoginRequired
 from sealdrivers.uri import Pkcs11Uri, SkfUri, parse_uri

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
+from sealagent.consent.prompter import Occasion
 from sealagent.documents.limits import Limits
 from sealagent.documents.ofd.seal import Placement, Prepared, prepare
 from sealagent.errors import FormatError, SealAgentError
@@ -29,7 +30,7 @@ from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
 from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
 from sealagent.signing.recording import Recorder
 from sealagent.signing.timestamping import Stamp, Timestamper
-from sealagent.signing.unlock import EnteredPin, Occasion, Unlocker
+from sealagent.signing.unlock import EnteredPin, Unlocker
 from sealagent.status.evidence import EvidenceStore
 from sealagent.verdict import Verdict, timestamp
 from sealdrivers.contract import Mechanism, TokenService

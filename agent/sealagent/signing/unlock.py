@@ -12,27 +12,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
-from sealagent.consent.prompter import PinRequest, Prompter, Purpose, ask_new_pin, report_rejected, wipe
+from sealagent.consent.prompter import (
+    Occasion,
+    PinRequest,
+    Prompter,
+    Purpose,
+    ask_new_pin,
+    report_rejected,
+    wipe,
+)
 from sealagent.errors import SealAgentError
 from sealagent.events import Event, Publish
 from sealdrivers.contract import TokenInfo, TokenService
 from sealdrivers.errors import AdminPinIncorrect, AdminPinLocked, PinIncorrect, PinLocked, PinRejected, TokenNotFound
 
-__all__ = ["EnteredPin", "Occasion", "Unlocker"]
+__all__ = ["EnteredPin", "Unlocker"]
 
 
 Begin = Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Occasion:
-    """What the holder is told when asked for the PIN."""
-
-    caller: Caller | None
-    document: str | None = None
-    seal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +336,7 @@ class Unlocker:
             token_serial=token.serial,
             pin=token.admin_pin if admin else token.pin,
             purpose=purpose,
-            caller=occasion.caller,
-            document=occasion.document,
-            seal=occasion.seal,
+            occasion=occasion,
             previous_wrong=known.admin_wrong if admin else known.wrong,
         )
 
