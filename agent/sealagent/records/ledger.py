@@ -18,13 +18,15 @@ from types import TracebackType
 from typing import BinaryIO
 
 from sealagent.clock import Clock
-from sealagent.errors import SealAgentError
+from sealagent.errors import FormatError, SealAgentError
 from sealagent.records.check import CheckReport, check_export, head_line
 from sealagent.records.entry import JSON, Entry, EntryKind, encode_body, make_entry, parse_entry
+from sealagent.records.kept import MAX_LISTED as MAX_KEPT_LISTED
+from sealagent.records.kept import Kept, KeptName, KeptRow, KeptValue, oldest_second, row_of, value_of
 from sealagent.records.store import RecordStore, Row, stream
 from sealagent.records.tree import Frontier, Head, leaf_hash
 
-__all__ = ["Entry", "EntryKind", "Head", "Ledger"]
+__all__ = ["Entry", "EntryKind", "Head", "Kept", "KeptValue", "Ledger"]
 
 MAX_GROUP = 1024
 """Entries after which a commit takes no more of what is queued, so that one transaction stays short."""
@@ -40,6 +42,8 @@ class _Pending:
     body: bytes
     intent: int | None
     future: asyncio.Future[Entry]
+    keep: tuple[Kept, str] | None = None
+    """What is kept with it, and its receipt as JSON."""
 
 
 _Outcome = tuple["asyncio.Future[Entry]", Entry | SealAgentError]
@@ -85,30 +89,36 @@ class Ledger:
     ) -> None:
         self.close()
 
-    async def append(self, kind: EntryKind, body: Mapping[str, JSON]) -> Entry:
+    async def append(self, kind: EntryKind, body: Mapping[str, JSON], *, keep: Kept | None = None) -> Entry:
         """Append one entry and return it once it is durable.
 
         ``signed`` and ``failed``, and ``admin`` where there was an intent, name the one they close as
         ``body["intent"]``. Cancelling the wait does not take
         the entry back.
 
+        :param keep: a value that is kept in the same transaction, so that :meth:`kept` finds it if and only if the
+            entry is there; only with ``signed``.
         :raises SealAgentError: ``record_failed`` (nothing of it was kept; a later attempt may succeed),
-            ``record_intent_not_open`` (no such intent, or it has its outcome already).
+            ``record_intent_not_open`` (no such intent, or it has its outcome already), ``idempotency_conflict`` (a
+            value is kept under this owner, key and item already; neither this one nor the entry was written).
         :raises FormatError: ``record_body_invalid``, ``record_body_too_large``.
         """
-        return await self.submit(kind, body)
+        return await self.submit(kind, body, keep=keep)
 
-    def submit(self, kind: EntryKind, body: Mapping[str, JSON]) -> asyncio.Future[Entry]:
+    def submit(self, kind: EntryKind, body: Mapping[str, JSON], *, keep: Kept | None = None) -> asyncio.Future[Entry]:
         """Queue one entry and return its future, for work that may go on while the entry becomes durable.
 
         Errors are those of :meth:`append`; those of the body are raised here, the others by the future.
         """
         octets, intent = encode_body(kind, body)
+        if keep is not None and kind is not EntryKind.SIGNED:
+            raise FormatError("record_body_invalid", f"nothing is kept with an entry of the kind {kind.value}")
+        keeping = (keep, keep.checked()) if keep is not None else None
         future: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         with self._gate:
             if self._closed:
                 raise SealAgentError("record_failed", "the record is closed")
-            self._gathered.append(_Pending(kind, octets, intent, future))
+            self._gathered.append(_Pending(kind, octets, intent, future, keeping))
             if len(self._gathered) == 1:
                 # What one turn of the loop submits reaches the writer together, not one by one.
                 future.get_loop().call_soon(self._flush)
@@ -135,6 +145,25 @@ class Ledger:
     def open_intents(self) -> list[Entry]:
         """Return the intents that have no outcome: under way now, or interrupted before a restart."""
         return [self.read(number) for number in self._store.open_intents()]
+
+    def kept(self, owner: str, key: str, item: int = 0) -> KeptValue | None:
+        """Return the value that was kept under this name; None where there is none, or it is forgotten by now.
+
+        :raises SealAgentError: ``record_damaged``.
+        """
+        found = self.kept_items(owner, key, item, 1)
+        return found[0] if found and found[0].item == item else None
+
+    def kept_items(self, owner: str, key: str, first: int = 0, limit: int = 100) -> list[KeptValue]:
+        """Return up to ``limit`` (at most 1,000) values that were kept under a key, from item ``first`` on, in order.
+
+        :raises SealAgentError: ``record_damaged``.
+        """
+        limit = max(0, min(limit, MAX_KEPT_LISTED))
+        try:
+            return [value_of(row) for row in self._store.kept(owner, key, first, oldest_second(self._clock()), limit)]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise self._store.damaged("a kept value cannot be read") from error
 
     def export(self, out: BinaryIO) -> Head:
         """Write the export (:mod:`sealagent.records.check`) of what is durable now; return its head."""
@@ -217,8 +246,14 @@ class Ledger:
         opened: set[int] = set()
         closed: set[int] = set()
         rows: list[Row] = []
+        kept: list[KeptRow] = []
         outcomes: list[_Outcome] = []
+        taken = self._store.kept_already(pending.keep[0].name for pending in group if pending.keep)
         for pending in group:
+            keep = pending.keep
+            if keep is not None and keep[0].name in taken:
+                outcomes.append((pending.future, _kept_already(keep[0].name)))
+                continue
             if (intent := pending.intent) is not None:
                 if intent in closed or (intent not in self._open and intent not in opened):
                     outcomes.append((pending.future, _not_open(intent)))
@@ -229,11 +264,15 @@ class Ledger:
             leaf = leaf_hash(tree.hash, entry.octets)
             rows.append((number, entry.octets, b"".join(tree.append(leaf))))
             last = leaf.hex()
+            if keep is not None:
+                assert intent is not None  # it is a ``signed`` entry
+                kept.append(row_of(*keep, entry, intent, leaf))
+                taken.add(keep[0].name)
             if pending.kind is EntryKind.INTENT:
                 opened.add(number)
             outcomes.append((pending.future, entry))
         if rows:
-            self._head = self._store.write(rows, opened, closed, tree)
+            self._head = self._store.write(rows, opened, closed, tree, kept)
             self._tree, self._last = tree, last
             self._open = (self._open | opened) - closed
         return outcomes
@@ -267,3 +306,8 @@ def _failure(message: str, cause: Exception, sqlite_name: str | None) -> SealAge
 
 def _not_open(intent: int) -> SealAgentError:
     return SealAgentError("record_intent_not_open", f"entry {intent} is no intent that waits for its outcome")
+
+
+def _kept_already(name: KeptName) -> SealAgentError:
+    message = f"a signature was made and kept under the idempotency key {name[1]!r}, item {name[2]}, already"
+    return SealAgentError("idempotency_conflict", message)

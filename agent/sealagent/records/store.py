@@ -12,12 +12,13 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.records.entry import Entry, parse_entry
+from sealagent.records.kept import LIST, SCHEMA, KeptName, KeptRow, kept_already, write_kept
 from sealagent.records.tree import HASH_LENGTH, TREE_HASHES, Frontier, Head, leaf_hash, node_hash
 
 __all__ = ["RecordStore", "Row"]
@@ -26,7 +27,8 @@ Row = tuple[int, bytes, bytes]
 """Number, octets, nodes."""
 
 APPLICATION_ID = 0x5365416C  # "SeAl": marks the file for file(1) and for us
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: without kept values; brought to 2 when it is opened."""
 BUSY_SECONDS = 5.0
 """How long a foreign process that holds the database (a backup, a shell) may keep us waiting."""
 
@@ -43,6 +45,7 @@ CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NUL
                    hash TEXT NOT NULL, origin TEXT NOT NULL) STRICT;
 CREATE TRIGGER entry_stays BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
 CREATE TRIGGER entry_kept BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'entries are never removed'); END;
+{SCHEMA}
 """
 
 
@@ -72,6 +75,7 @@ class RecordStore:
             except _DAMAGE as error:
                 raise self.damaged(str(error)) from error
             self.head, self.frontier = self.load()
+            self._migrate()  # after the check: of a damaged file nothing is changed
             if tree_hash and tree_hash != self.head.hash:
                 raise SealAgentError(
                     "record_hash_mismatch", f"the record {path} was created with {self.head.hash}, not {tree_hash}"
@@ -91,7 +95,14 @@ class RecordStore:
             path=str(self._path),
         )
 
-    def write(self, rows: Iterable[Row], opened: Iterable[int], closed: Iterable[int], tree: Frontier) -> Head:
+    def write(
+        self,
+        rows: Iterable[Row],
+        opened: Iterable[int],
+        closed: Iterable[int],
+        tree: Frontier,
+        kept: Sequence[KeptRow] = (),
+    ) -> Head:
         """Write one group durably, or not at all (:class:`sqlite3.Error`). Only the writer thread calls it."""
         head = Head(tree.size, tree.root(), tree.hash, self.head.origin)
         run = self._writer.execute
@@ -103,6 +114,8 @@ class RecordStore:
             for number in closed:
                 run("DELETE FROM open_intent WHERE number = ?", (number,))
             run("UPDATE head SET size = ?, root = ?", (head.size, head.root))
+            if kept:
+                write_kept(self._writer, kept)
             run("COMMIT")
         except BaseException:
             self._roll_back()
@@ -127,6 +140,14 @@ class RecordStore:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
 
+    def kept_already(self, names: Iterable[KeptName]) -> set[KeptName]:
+        """Return those names that have a kept value. Only the writer thread calls it."""
+        return kept_already(self._writer, names)
+
+    def kept(self, owner: str, key: str, first: int, since: int, limit: int) -> list[Any]:
+        """Return rows of :data:`~sealagent.records.kept.LIST`. :raises SealAgentError: ``record_damaged``."""
+        return self._query(LIST, owner, key, first, since, limit)
+
     def open_intents(self) -> list[int]:
         """Return the numbers of the intents without an outcome. :raises SealAgentError: ``record_damaged``."""
         return [number for (number,) in self._query("SELECT number FROM open_intent ORDER BY number")]
@@ -140,7 +161,7 @@ class RecordStore:
                 raise self.damaged(f"entry {number} is not stored as octets")
         return rows
 
-    def _query(self, statement: str, *values: int) -> list[Any]:
+    def _query(self, statement: str, *values: int | str) -> list[Any]:
         try:
             with self._reading:
                 return self._reader.execute(statement, values).fetchall()
@@ -151,7 +172,7 @@ class RecordStore:
 
     def _load(self) -> tuple[Head, Frontier]:
         one = self._writer.execute
-        if one("PRAGMA user_version").fetchone() != (FORMAT_VERSION,):
+        if one("PRAGMA user_version").fetchone()[0] not in range(1, FORMAT_VERSION + 1):
             raise FormatError("record_damaged", "its format is of another version of this program")
         size, root, name, origin = one("SELECT size, root, hash, origin FROM head").fetchone()
         if name not in TREE_HASHES or size != (one("SELECT max(number) FROM entry").fetchone()[0] or 0):
@@ -189,6 +210,17 @@ class RecordStore:
     def _nodes(self, number: int) -> list[bytes]:
         nodes: bytes = self._writer.execute("SELECT nodes FROM entry WHERE number = ?", (number,)).fetchone()[0]
         return [nodes[at : at + HASH_LENGTH] for at in range(0, len(nodes), HASH_LENGTH)]
+
+    def _migrate(self) -> None:
+        """Give a file of an earlier version what it lacks, in one transaction; entries and tree stay as they are."""
+        try:
+            if self._writer.execute("PRAGMA user_version").fetchone() != (FORMAT_VERSION,):
+                self._writer.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise SealAgentError(
+                "record_failed", f"the record {self._path} cannot be brought up to date: {error}"
+            ) from error
 
     def _lock(self) -> int:
         """Take the lock that keeps a second writer out; it ends with the process, however that ends."""
