@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
-from sealagent.catalog import problem
 from sealagent.errors import SealAgentError
+from sealagent.problem_details import PROBLEM_MEDIA_TYPE, problem_body
 from sealdrivers.errors import DriverError
 
 __all__ = ["PROBLEM_MEDIA_TYPE", "problem_body", "problem_octets", "problem_response"]
-
-PROBLEM_MEDIA_TYPE = "application/problem+json"
-
-
-def problem_body(code: str, detail: str, facts: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the problem details of an error as JSON values.
-
-    ``facts`` (``tries_left``, ``locked``, ``reasons``, …) never override the standard members.
-    """
-    known = problem(code)
-    return {
-        **(facts or {}),
-        "type": f"urn:sealagent:error:{code.replace('_', '-')}",
-        "code": code,
-        "status": known.status,
-        "title": known.title,
-        "title_zh": known.title_zh,
-        "detail": detail,
-        "next_step": known.next_step,
-        "next_step_zh": known.next_step_zh,
-    }
 
 
 def problem_octets(error: SealAgentError | DriverError) -> tuple[int, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -22,29 +23,49 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self._wire: socket.socket | None = None
+        self._aborted = False
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._wire = self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+        if self._aborted:
+            raise ConnectionAbortedError("the request was given up")
+
+    def abort(self) -> None:
+        """End the connection under whoever waits for its answer in another thread; closing would not wake it."""
+        self._aborted = True  # before the look at the socket: one that is being connected sees it
+        if self._wire is not None:
+            with contextlib.suppress(OSError):
+                self._wire.shutdown(socket.SHUT_RDWR)
 
 
 class Transport:
     """One connection, kept open between requests and opened anew when the agent closed it meanwhile.
 
     :param path: the agent's socket. :param timeout: seconds to wait for an answer; a PIN prompt counts.
+    :param headers: sent with every request.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, headers: Mapping[str, str] | None = None) -> None:
         self._path = path
         self._timeout = timeout
+        self._headers = dict(headers or {})
         self._connection: _UnixConnection | None = None
+        self._aborted = False
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def abort(self) -> None:
+        """Give up, from another thread, what is under way; nothing can be asked with this transport afterwards."""
+        self._aborted = True
+        if self._connection is not None:
+            self._connection.abort()
 
     def json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
@@ -106,14 +127,24 @@ class Transport:
         }
         return self._send("POST", path, _Body(), headers, idempotency_key)
 
+    def request(
+        self, method: str, path: str, body: bytes | None, media_type: str | None, *, idempotency_key: str | None = None
+    ) -> http.client.HTTPResponse:
+        """Send a request as it is; return the response unread. :raises AgentError: the agent's problem details."""
+        headers = {"Content-Type": media_type} if media_type is not None else {}
+        return self._send(method, path, body, headers, idempotency_key)
+
     def _send(
         self, method: str, path: str, body: Any, headers: dict[str, str], idempotency_key: str | None
     ) -> http.client.HTTPResponse:
+        headers = {**self._headers, **headers}
         if idempotency_key is not None:
             headers = {**headers, "Idempotency-Key": idempotency_key}
         for reused in (self._connection is not None, False):
             connection = self._connection or _UnixConnection(self._path, self._timeout)
             self._connection = connection
+            if self._aborted:  # looked at after the connection is in its place, where abort() finds it
+                connection.abort()
             try:
                 connection.request(method, path, body, headers)
                 response = connection.getresponse()
