@@ -122,6 +122,22 @@ DEVICES: dict[str, Problem] = {
         "请在 policy.toml 中添加规则，或让代理能在屏幕或终端上询问。",
         Exit.REFUSED,
     ),
+    "consent_refused": Problem(
+        403,
+        "The holder did not agree",
+        "持有人未同意",
+        "Ask again only after talking to the holder of the seal.",
+        "请与印章持有人沟通后再试。",
+        Exit.REFUSED,
+    ),
+    "too_many_prompts": Problem(
+        503,
+        "Too many requests already wait for the holder",
+        "等待持有人处理的请求过多",
+        "Try again when the prompts that wait have been answered.",
+        "请待已有提示处理完后重试。",
+        Exit.REFUSED,
+    ),
     "pin_cancelled": Problem(
         403, "The PIN was not entered", "已取消输入 PIN 码", "Ask again when ready.", "准备好后请重试。", Exit.REFUSED
     ),
