@@ -296,7 +296,7 @@ def test_record(office: Office, hello: Path, tmp_path: Path) -> None:
     last = int(listed[-1].split()[0])
     (entry,) = good(office.shell("record", "list", "--after", str(last - 1), "--json")).json["records"]
     assert entry["kind"] == "signed"
-    assert good(office.shell("record", "show", str(last - 1))).json["body"]["document"]["name"] == "a.ofd"
+    assert good(office.shell("record", "show", str(last - 1), "--json")).json["body"]["document"]["name"] == "a.ofd"
     missing = office.shell("record", "show", str(last + 1))
     assert (missing.status, "record_not_found" in missing.err) == (1, True)
     good(office.shell("record", "export", "-o", tmp_path / "record.jsonl"))

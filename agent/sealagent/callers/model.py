@@ -76,6 +76,8 @@ class Decision:
     """Name of the rule, id of the grant, or the key of the default or limit."""
     why: str
     """One English sentence for the caller, the record and `policy explain`."""
+    per_day: int | None = None
+    """Signatures a day that the rule allows; None: not counted."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what the record keeps."""

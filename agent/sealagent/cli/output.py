@@ -22,6 +22,7 @@ __all__ = [
     "say",
     "table",
     "table_lines",
+    "text_width",
     "usable",
     "usb_key",
     "verdict_mark",
@@ -65,7 +66,8 @@ def clean(text: object) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in str(text))
 
 
-def _width(text: str) -> int:
+def text_width(text: str) -> int:
+    """Return the columns a text takes; Chinese characters count as two."""
     import unicodedata
 
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
@@ -81,8 +83,8 @@ def table_lines(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list
     """Return aligned columns, the header first."""
     lines = [[clean(cell) for cell in row] for row in rows]
     lines.insert(0, list(header))
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
-    padded = [[cell + " " * (widths[column] - _width(cell)) for column, cell in enumerate(line)] for line in lines]
+    widths = [max(text_width(line[column]) for line in lines) for column in range(len(header))]
+    padded = [[cell + " " * (widths[column] - text_width(cell)) for column, cell in enumerate(line)] for line in lines]
     return ["  ".join(line).rstrip() for line in padded]
 
 

@@ -9,8 +9,12 @@ from typing import IO, Any
 import click
 
 from sealagent.catalog import Exit
-from sealagent.cli.output import clean, json_option, print_json, say, table
+from sealagent.cli.output import clean, json_option, print_json, say, table, text_width
+from sealagent.cli.record_text import explain_entry
 from sealagent.client import Agent
+
+OUTCOME_NEAR = 1000
+"""Entries after an intent among which its outcome is looked for."""
 
 
 @click.group("record")
@@ -19,6 +23,7 @@ def command() -> None:
 
     \b
     sealagent record list
+    sealagent record show 17                 # explains one entry
     sealagent record export -o record.jsonl
     sealagent record verify record.jsonl     # needs no agent, no token, no network
     """
@@ -55,10 +60,29 @@ def list_records(after: int, limit: int, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("number", type=int)
-def show(number: int) -> None:
-    """Show one entry whole."""
+@json_option
+def show(number: int, as_json: bool) -> None:
+    """Explain one entry: when, who, what, with which seal, why it was allowed, and what came of it."""
     with Agent() as agent:
-        print_json(agent.record(number))
+        entry = agent.record(number)
+        other = None if as_json else _other_half(agent, entry)
+    if as_json:
+        print_json(entry)
+        return
+    lines = list(explain_entry(entry, other))
+    width = max(text_width(label) for label, _ in lines)
+    for label, text in lines:
+        click.echo(f"{label}{' ' * (width - text_width(label))}  {text}")
+
+
+def _other_half(agent: Agent, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the intent of an outcome, or the outcome of an intent as far as it is near."""
+    if "intent" in entry["body"]:
+        return agent.record(entry["body"]["intent"])
+    if entry["kind"] != "intent":
+        return None
+    near = agent.records(entry["number"], OUTCOME_NEAR)["records"]
+    return next((later for later in near if later["body"].get("intent") == entry["number"]), None)
 
 
 @command.command("export")

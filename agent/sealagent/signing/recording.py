@@ -13,7 +13,7 @@ from typing import Any
 from sealagent.callers.peer import Caller
 from sealagent.errors import SealAgentError
 from sealagent.records.entry import MAX_INTEGER
-from sealagent.records.ledger import Entry, EntryKind, Ledger
+from sealagent.records.ledger import Entry, EntryKind, Kept, Ledger
 from sealdrivers.errors import DriverError
 
 __all__ = ["NOTHING_RELEASED", "Recorder", "recordable", "what_went_wrong"]
@@ -69,9 +69,13 @@ class Recorder:
         self._under_way.add(entry.number)
         return entry
 
-    async def signed(self, intent: Entry, facts: Mapping[str, Any]) -> Entry:
-        """Record that a signature was made; only then may it be released. :raises SealAgentError: ``record_failed``."""
-        return await self._outcome(EntryKind.SIGNED, intent, facts)
+    async def signed(self, intent: Entry, facts: Mapping[str, Any], keep: Kept | None = None) -> Entry:
+        """Record that a signature was made; only then may it be released.
+
+        :param keep: the signature, kept in the same step, so that a retry gets it and none is made twice.
+        :raises SealAgentError: ``record_failed``.
+        """
+        return await self._outcome(EntryKind.SIGNED, intent, facts, keep)
 
     async def done(self, caller: Caller, intent: Entry | None, facts: Mapping[str, Any]) -> Entry:
         """Record that an administrative act was done. :raises SealAgentError: ``record_failed``."""
@@ -101,9 +105,11 @@ class Recorder:
                 raise
         return len(left)
 
-    async def _outcome(self, kind: EntryKind, intent: Entry, facts: Mapping[str, Any]) -> Entry:
+    async def _outcome(
+        self, kind: EntryKind, intent: Entry, facts: Mapping[str, Any], keep: Kept | None = None
+    ) -> Entry:
         try:
-            return await self._ledger.append(kind, recordable({"intent": intent.number, **facts}))
+            return await self._ledger.append(kind, recordable({"intent": intent.number, **facts}), keep=keep)
         except BaseException:
             self._owing = True
             raise

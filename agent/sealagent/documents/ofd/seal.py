@@ -46,6 +46,8 @@ class Prepared:
     """Package path of the Signature.xml: the propertyInfo of TBS_Sign."""
     document_digest: bytes
     """SM3 of the package as it came in."""
+    pages: int
+    """How many pages the document has."""
     package: Package = field(repr=False)
     items: tuple[Entry | NewFile, ...] = field(repr=False)
     """All of the new package but the value."""
@@ -140,6 +142,7 @@ def prepare(
         digest(_DIGEST, signature),
         f"/{signature_name}",
         package.whole_digest(_DIGEST),
+        len(document.pages),
         package,
         tuple(items),
         value_name,
