@@ -160,6 +160,22 @@ CATALOG: dict[str, Problem] = {
         "请使用您自己的代理。",
         Exit.REFUSED,
     ),
+    "caller_changed": Problem(
+        403,
+        "The caller is not the program that connected",
+        "调用方已不是建立连接时的程序",
+        "Connect again from the program that asks; restart it if its file was replaced. Nothing was signed.",
+        "请由发出请求的程序重新连接；若其程序文件已更新，请先重启该程序。未产生签名。",
+        Exit.REFUSED,
+    ),
+    "caller_gone": Problem(
+        403,
+        "The caller has ended",
+        "调用方已退出",
+        "Keep the program that asks running until it has its answer. Nothing was signed.",
+        "请保持发出请求的程序运行，直至收到应答。未产生签名。",
+        Exit.REFUSED,
+    ),
     # Services that are asked
     "service_unreachable": Problem(502, "A service cannot be reached", "无法连接服务", *_SERVICE),
     "service_timeout": Problem(504, "A service did not answer in time", "服务应答超时", *_SERVICE),

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from caller_parts import connected, own_python
+from sealagent.callers import peer, processes
 from sealagent.callers.peer import Caller, peer_of, require_uid
+from sealagent.callers.processes import look_at, moment
 from sealagent.errors import SealAgentError
-
-CLIENT = """
-import socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.connect(sys.argv[1])
-s.recv(1)
-"""
-
-
-@contextmanager
-def connected(folder: Path, python: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
-    """Start a Python of our choice that connects and waits, and hand over the accepted connection."""
-    address = str(folder / "s")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen()
-        listener.settimeout(20)
-        environ = {**os.environ, "PYTHONHOME": sys.base_prefix}
-        child = subprocess.Popen([python, "-I", "-S", "-c", CLIENT, address], env=environ)
-        try:
-            connection, _ = listener.accept()
-            with connection:
-                yield connection, child
-        finally:
-            child.kill()
-            child.wait()
 
 
 @pytest.fixture
 def copied_python(tmp_path: Path) -> Path:
-    """A program file of our own that may be renamed, replaced or removed."""
-    target = tmp_path / "程序 (x)"
-    shutil.copy2(Path(sys.executable).resolve(), target)
-    return target
+    return own_python(tmp_path)
 
 
 def test_running_caller(tmp_path: Path) -> None:
@@ -100,12 +73,41 @@ def test_exited_caller(tmp_path: Path) -> None:
         assert peer_of(connection) == Caller(os.getuid(), os.getgid(), child.pid, None, None)
 
 
-def test_pid_that_was_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start time that moved while we looked: the path is another process's."""
-    moments = iter((100, 200))
-    monkeypatch.setattr("sealagent.callers.peer._started", lambda pid: next(moments))
+def test_kernel_without_pidfd_of_the_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.5: looked at twice, and held to the moment of the connection."""
     with connected(tmp_path, Path(sys.executable)) as (connection, child):
+        accepted = moment()
+        held = peer_of(connection, accepted)
+        monkeypatch.setattr(peer, "_pidfd", lambda sock: None)
+        assert peer_of(connection, accepted) == peer_of(connection) == held
+        assert held.started is not None
+        with pytest.raises(SealAgentError) as caught:
+            peer_of(connection, accepted - 3600 * processes.NANOSECONDS)
+        assert caught.value.code == "caller_changed"
+
+        real, looks = look_at, iter((0, 1))
+        later = processes.ProcessLook(held.started + 1, 1, False)
+        monkeypatch.setattr(peer, "look_at", lambda pid: later if next(looks) else real(pid))
         assert peer_of(connection) == Caller(os.getuid(), os.getgid(), child.pid, None, None)
+
+
+def test_unknown_option_of_an_old_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(tmp_path, Path(sys.executable)) as (connection, child):
+        monkeypatch.setattr(peer, "_SO_PEERPIDFD", 9999)  # no option of any kernel
+        assert peer._pidfd(connection) is None
+        assert peer_of(connection).pid == child.pid
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    with connected(tmp_path, Path(sys.executable)) as (connection, child):
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            peer_of(connection)
+        child.kill()
+        child.wait()
+        for _ in range(5):
+            peer_of(connection)
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_path_that_is_no_utf8(tmp_path: Path, copied_python: Path) -> None:
@@ -121,3 +123,46 @@ def test_socket_without_peer() -> None:
     with socket.socket(socket.AF_UNIX) as lonely, pytest.raises(SealAgentError) as caught:
         peer_of(lonely)
     assert caught.value.code == "caller_unknown"
+
+
+HOSTILE_NAMES = [b"a) S 1 1 1", b") Z 0", b"(", b"))))", b"\n) X 1 \n2 3", b"\xff\xfe", b"", b"1 2 3 4 5 6 7"]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_name_made_to_mislead(tmp_path: Path, name: bytes) -> None:
+    """A process may call itself what it likes (15 octets), also what reads like the fields that follow."""
+    code = """
+import ctypes, socket, sys
+ctypes.CDLL(None).prctl(15, bytes.fromhex(sys.argv[2]))
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.recv(1)
+"""
+    with connected(tmp_path, Path(sys.executable), code, [name[:15].hex()]) as (connection, child):
+        with open(f"/proc/{child.pid}/stat", "rb") as stat:
+            assert name[:15] in stat.read()
+        caller = peer_of(connection)
+        seen = look_at(child.pid)
+        assert seen is not None
+        assert (seen.parent, seen.ended, seen.started) == (os.getpid(), False, caller.started)
+        assert caller.executable == os.path.realpath(sys.executable)
+
+
+@given(st.binary(max_size=200), st.integers(1, 2**62), st.integers(0, 2**22))
+def test_any_name_leaves_the_fields_alone(name: bytes, started: int, parent: int) -> None:
+    fields = [b"S", b"%d" % parent, *[b"0"] * 15, b"1", b"0", b"%d" % started, *[b"0"] * 30]
+    found = processes._parse(b"42 (" + name + b") " + b" ".join(fields) + b"\n")
+    assert found == processes.ProcessLook(started, parent, False)
+
+
+@given(st.binary(max_size=400))
+def test_no_line_breaks_the_reader(line: bytes) -> None:
+    """What cannot be read is a ``ValueError``, which counts as no process."""
+    with contextlib.suppress(ValueError):
+        assert processes._parse(line).started == int(line.rpartition(b")")[2].split()[19])
+
+
+def test_process_that_is_none() -> None:
+    assert look_at(2**22 + 1) is None
+    assert processes.program_of(2**22 + 1) is None
+    assert look_at(0) is None
