@@ -195,10 +195,30 @@ def test_forgotten_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert len([entry for entry in ledger.entries(limit=100) if entry.kind is EntryKind.SIGNED]) == 25
 
 
+def test_forgotten_by_octets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "MAX_KEPT_OCTETS", 1000)
+    path = tmp_path / "record.db"
+    with Ledger.open(path, system_clock) as ledger:
+        for item in range(60):
+            sign(ledger, replace(a_value(item), value=bytes(40)))
+        left = [value.item for value in ledger.kept_items("1000", "k-1")]
+        assert left == list(range(left[0], 60))
+        assert 1000 // 40 - kept_module.AT_ONCE <= len(left) <= 1000 // 40
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            assert database.execute("SELECT octets FROM kept_size").fetchone() == (40 * len(left),)
+        sign(ledger, replace(a_value(60), value=bytes(1001)))  # larger than all there may be: not even it is kept
+        assert ledger.kept_items("1000", "k-1") == []
+        sign(ledger, a_value(61))
+        assert ledger.kept("1000", "k-1", 61) is not None
+        assert ledger.verify().ok
+
+
 def as_version_one(path: Path) -> None:
     """Make a record what the version before wrote."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executescript("DROP TABLE kept; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);")
+        database.executescript(
+            "DROP TABLE kept; DROP TABLE kept_size; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);"
+        )
 
 
 def test_a_record_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -22,9 +22,12 @@ __all__ = ["KEPT_DAYS", "MAX_KEPT", "MAX_VALUE", "Kept", "KeptName", "KeptValue"
 KEPT_DAYS = 30
 """Days after which a kept value is forgotten: a client that retries later than that has lost its state anyway."""
 MAX_KEPT = 200_000
-"""Values kept; the oldest are forgotten. Twenty of the largest batches, some 150 MiB of signatures and receipts."""
-MAX_VALUE = 64 << 10
-"""Octets of a value: a signature, or an SES_Signature with its seal in it."""
+"""Values kept; the oldest are forgotten. Twenty of the largest batches, some 150 MiB of bare signatures."""
+MAX_KEPT_OCTETS = 256 << 20
+"""Octets of all values; beyond it the oldest are forgotten. A seal signature holds its seal, picture included: some
+10,000 of the usual 25 KiB."""
+MAX_VALUE = 10 << 20
+"""Octets of a value: a seal signature may have 9 MiB (:data:`sealagent.seals.parse.MAX_SIGNATURE`)."""
 MAX_OWNER = 256
 """Characters of an owner: a user and the id of an application."""
 MAX_KEY = 256
@@ -37,6 +40,8 @@ REQUEST_LENGTH = 32
 """Octets of the digest of a request."""
 MAX_LISTED = 1000
 """Values that one call lists at most."""
+AT_ONCE = 16
+"""Oldest values that make room at once."""
 LOOKED_AT = 64
 """Oldest values whose age is looked at with each group, beside twice as many as the group brings: they are forgotten
 faster than new ones come, and no commit is held up by a great many at once."""
@@ -47,6 +52,10 @@ CREATE TABLE kept (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, owner TEXT NOT
                    leaf BLOB NOT NULL, moment TEXT NOT NULL, kind TEXT NOT NULL, receipt TEXT NOT NULL,
                    value BLOB NOT NULL) STRICT;
 CREATE UNIQUE INDEX kept_name ON kept (owner, key, item);
+CREATE TABLE kept_size (one INTEGER PRIMARY KEY CHECK (one = 1), octets INTEGER NOT NULL) STRICT;
+INSERT INTO kept_size VALUES (1, 0);
+CREATE TRIGGER kept_comes AFTER INSERT ON kept BEGIN UPDATE kept_size SET octets = octets + length(new.value); END;
+CREATE TRIGGER kept_goes AFTER DELETE ON kept BEGIN UPDATE kept_size SET octets = octets - length(old.value); END;
 """
 """``time`` is in seconds since 1970 and ``moment`` the text of the outcome's entry; ``id`` rises with time."""
 
@@ -157,12 +166,15 @@ def write_kept(database: sqlite3.Connection, rows: Sequence[KeptRow]) -> None:
     """Write the values of one group and forget the oldest, within the transaction of the group."""
     database.executemany(_INSERT, rows)
     database.execute("DELETE FROM kept WHERE id <= (SELECT max(id) FROM kept) - ?", (MAX_KEPT,))
+    while database.execute("SELECT octets FROM kept_size").fetchone()[0] > MAX_KEPT_OCTETS:
+        database.execute("DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?)", (AT_ONCE,))
     since = max(row[0] for row in rows) - KEPT_DAYS * 86_400
-    (oldest,) = database.execute("SELECT time FROM kept ORDER BY id LIMIT 1").fetchone()
-    if oldest >= since:
-        return
-    old = "DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?) AND time < ?"
-    database.execute(old, (LOOKED_AT + 2 * len(rows), since))
+    (oldest,) = database.execute(
+        "SELECT coalesce(min(time), ?) FROM (SELECT time FROM kept ORDER BY id LIMIT 1)", (since,)
+    ).fetchone()
+    if oldest < since:
+        old = "DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?) AND time < ?"
+        database.execute(old, (LOOKED_AT + 2 * len(rows), since))
 
 
 def kept_already(database: sqlite3.Connection, names: Iterable[KeptName]) -> set[KeptName]:
