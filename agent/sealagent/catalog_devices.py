@@ -114,6 +114,14 @@ DEVICES: dict[str, Problem] = {
         "请使用符合长度要求的 PIN 码；未消耗尝试次数。",
         Exit.PIN,
     ),
+    "locked_meanwhile": Problem(
+        409,
+        "The token was locked while the request waited",
+        "请求等待期间钥匙已被锁定",
+        "Send the request again; the PIN is asked for anew.",
+        "请重新发起请求，并再次输入 PIN 码。",
+        Exit.PIN,
+    ),
     "consent_unavailable": Problem(
         403,
         "Nobody can be asked for consent",
