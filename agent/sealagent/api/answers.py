@@ -11,12 +11,14 @@ from typing import Any, BinaryIO, cast
 
 from aiohttp import web
 
-from sealagent.api.idempotency import Answer, IdempotencyCache, fingerprint
+from sealagent.api.idempotency import Answer, Before, IdempotencyCache, fingerprint
 from sealagent.api.routing import CALLER, write_in_time
 from sealagent.api.services import Services
+from sealagent.records.ledger import Ledger
 from sealagent.signing.line import Receipt
+from sealagent.signing.owners import owner_of
 
-__all__ = ["CHUNK", "IDEMPOTENCY", "IN_MEMORY", "answer_with", "once", "signature_json", "spool"]
+__all__ = ["CHUNK", "IDEMPOTENCY", "IN_MEMORY", "answer_with", "once", "signature_json", "signed_under", "spool"]
 
 IDEMPOTENCY: web.AppKey[IdempotencyCache] = web.AppKey("idempotency", IdempotencyCache)
 
@@ -50,6 +52,16 @@ async def answer_with(request: web.Request, answer: Answer) -> web.StreamRespons
     return response
 
 
+def signed_under(ledger: Ledger) -> Callable[[str, str], Before | None]:
+    """Return what tells the idempotency cache of signatures that are kept with the record."""
+
+    def known(owner: str, key: str) -> Before | None:
+        kept = ledger.kept_items(owner, key, limit=1)
+        return Before(kept[0].request, kept[0].item) if kept else None
+
+    return known
+
+
 def signature_json(value: bytes, receipt: Receipt) -> dict[str, Any]:
     return {"signature": base64.b64encode(value).decode(), "receipt": receipt.as_json()}
 
@@ -57,7 +69,7 @@ def signature_json(value: bytes, receipt: Receipt) -> dict[str, Any]:
 async def once(request: web.Request, octets: bytes, work: Callable[[], Awaitable[Answer]]) -> web.StreamResponse:
     """Run a state-changing request under its Idempotency-Key."""
     answer: Answer = await request.app[IDEMPOTENCY].run(
-        request[CALLER].uid,
+        owner_of(request[CALLER]),
         request.headers.get("Idempotency-Key"),
         fingerprint(request.method.encode(), request.path.encode(), octets),
         work,

@@ -26,6 +26,7 @@ from sealagent.pki.certificates import load_certificates
 from sealagent.pki.digests import new_digest
 from sealagent.pki.trust import TrustStore
 from sealagent.signing.line import DocumentJob
+from sealagent.signing.owners import owner_of
 from sealagent.status.budget import within
 
 __all__ = ["ROUTES"]
@@ -144,7 +145,10 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
                 return replace(answer, body=out.read(), file=None)
 
         answer = await request.app[IDEMPOTENCY].run(
-            caller.uid, request.headers.get("Idempotency-Key"), fingerprint(b"seal", octets, document_sha256), work
+            owner_of(caller),
+            request.headers.get("Idempotency-Key"),
+            fingerprint(b"seal", octets, document_sha256),
+            work,
         )
     return await answer_with(request, answer)
 

@@ -97,7 +97,7 @@ def application(services: Services) -> web.Application:
     """Return the application with all routes."""
     app = web.Application(middlewares=[_guard], client_max_size=services.limits.json_bytes)
     app[SERVICES] = services
-    app[answers.IDEMPOTENCY] = IdempotencyCache()
+    app[answers.IDEMPOTENCY] = IdempotencyCache(answers.signed_under(services.ledger))
     app[RUNNING] = set()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)
