@@ -6,17 +6,22 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 from sealagent.api.listener import UnixListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
+from sealagent.callers.model import Decision, Effect, Grant
+from sealagent.callers.peer import Caller
+from sealagent.callers.watch import ended
 from sealagent.clock import Clock, system_clock
 from sealagent.consent.choose import choose_prompter
 from sealagent.consent.pinentry import PROGRAMS
 from sealagent.consent.prompter import Prompter
 from sealagent.consent.source import FdPinSource
 from sealagent.daemon.asking import Sources, build_sources
+from sealagent.daemon.line import build_signing
 from sealagent.daemon.presence import Presence
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.systemd import inherited_socket
@@ -28,12 +33,13 @@ from sealagent.pki.trust import TrustStore
 from sealagent.pki.trustlists import TrustLists
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
+from sealagent.signing.authorize import Decide
 from sealagent.signing.inventory import Inventory
-from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.timestamping import Timestamper
 from sealagent.signing.unlock import Unlocker
 from sealagent.status.evidence import EvidenceStore
+from sealagent.uses import Use
 from sealdrivers.contract import TokenService
 from sealdrivers.host.service import HostedTokens
 
@@ -99,6 +105,30 @@ async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
         raise
 
 
+class _NoGrants:
+    """No application has any grant."""
+
+    def add(self, grant: Grant) -> Grant:
+        return grant
+
+    def spend(self, grant_id: str, now: datetime, count: int = 1) -> None:
+        raise SealAgentError("use_denied", "there are no grants")
+
+    def count_rule(self, name: str, day: date, limit: int) -> None:
+        raise SealAgentError("use_denied", "there are no rules")
+
+
+def _by_setting(raw: bool) -> Decide:
+    """Decide by ``[signing] allow_raw_digests`` alone."""
+
+    def decide(caller: Caller, use: Use, now: datetime) -> Decision:
+        allowed = raw or not use.operation.blind
+        why = "signing digests that the agent cannot look into is switched off"
+        return Decision(Effect.ALLOW if allowed else Effect.DENY, "default", use.operation.value, why)
+
+    return decide
+
+
 def _timestamper(settings: Settings, sources: Sources, inventory: Inventory) -> Timestamper | None:
     asked = settings.timestamp
     if not asked.url:
@@ -153,6 +183,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         events.publish,
         idle_seconds=settings.pin.unlock_idle_seconds,
         absolute_seconds=settings.pin.unlock_absolute_seconds,
+        gone=ended,
     )
     presence = Presence(
         tokens,
@@ -160,10 +191,11 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         events.publish,
         every=settings.presence_seconds,
         changed=inventory.invalidate,
+        removed=unlocker.removed,
     )
     limits = Limits(package_octets=settings.limits.document_bytes)
     service: TokenService = tokens
-    line = SigningLine(
+    signing = build_signing(
         tokens=service,
         inventory=inventory,
         unlocker=unlocker,
@@ -174,7 +206,8 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         publish=events.publish,
         limits=limits,
         require=settings.seals.require,
-        allow_raw_digests=settings.signing.allow_raw_digests,
+        decide=_by_setting(settings.signing.allow_raw_digests),
+        grants=_NoGrants(),
         timestamper=_timestamper(settings, sources, inventory),
     )
 
@@ -188,7 +221,8 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         }
 
     services = Services(
-        line=line,
+        line=signing.line,
+        management=signing.management,
         inventory=inventory,
         unlocker=unlocker,
         tokens=service,

@@ -40,6 +40,10 @@ LOOK_SHARE = 4.0
 """Times as long as a regular look for tokens took, none follows: a slow token shall have time for work between two."""
 
 
+def _unheard(token_uri: str) -> None:
+    """Nobody else wants to know."""
+
+
 class Schedule:
     """When to look next. Knows neither clock nor devices: every moment is passed in (seconds, any origin)."""
 
@@ -104,6 +108,7 @@ class Presence:
     :param table: the known keys; None: USB is not looked at.
     :param every: seconds between two regular looks.
     :param changed: called when tokens came or went.
+    :param removed: called for each that went, with its URI, before the event.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Presence:
         *,
         every: float,
         changed: Callable[[], None],
+        removed: Callable[[str], None] = _unheard,
     ) -> None:
         self._tokens = tokens
         self._table = table
@@ -121,6 +127,7 @@ class Presence:
         self._every = every
         self._schedule = Schedule(every, 0.0)
         self._changed = changed
+        self._removed = removed
         self._monitor: UsbMonitor | None = None
         self._monitor_fault: str | None = None
         self._usb = UsbList()
@@ -255,6 +262,7 @@ class Presence:
                 inserted, self._tokens_seen = [], True
             changes = len(inserted) + len(removed)
             for token in removed:
+                self._removed(token.uri)
                 self._publish(Event("token_removed", {"token": token.uri, "label": token.label}))
             for token in inserted:
                 self._publish(Event("token_inserted", {"token": token.uri, "label": token.label}))
