@@ -6,6 +6,7 @@ source raises.
 
 from __future__ import annotations
 
+from sealagent.catalog_browser import BROWSER
 from sealagent.catalog_devices import DEVICES
 from sealagent.catalog_documents import DOCUMENTS
 from sealagent.catalog_maker import MAKER
@@ -396,6 +397,7 @@ CATALOG: dict[str, Problem] = {
         404, "There is no such record", "没有该条记录", "See `sealagent record list`.", "请查看记录列表。"
     ),
     # Parts of their own
+    **BROWSER,
     **DEVICES,
     **DOCUMENTS,
     **MAKER,

@@ -50,6 +50,8 @@ class Caller:
     """Path of the program that started it, likewise."""
     origin: str | None = None
     """Web origin or browser extension that it acts for, as the browser says; None for a program of its own."""
+    page: str | None = None
+    """Origin of the web page that the extension acts for, as the extension itself says."""
     application: Paired | None = None
     """The paired application that it proved to be."""
     program: tuple[int, int] | None = field(default=None, compare=False, repr=False)
@@ -71,6 +73,7 @@ class Caller:
             "sha256": self.sha256,
             "parent": self.parent,
             "origin": self.origin,
+            "page": self.page,
             "application": {"id": self.application.id, "name": self.application.name} if self.application else None,
         }
         return {

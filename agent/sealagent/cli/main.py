@@ -15,6 +15,7 @@ from sealagent.cli.output import clean, report_error
 __all__ = ["main"]
 
 NOUNS = {
+    "browser": "let extensions of a browser reach the agent",
     "daemon": "run the agent",
     "doctor": "look at what there is, and say what is missing",
     "document": "seal and verify documents",

@@ -170,6 +170,13 @@ class Limits(Section):
     """Documents being worked on, PIN prompts included; a further one waits up to ``body_seconds``."""
 
 
+class Browser(Section):
+    """Extensions of browsers, which ask through the native messaging host."""
+
+    programs: tuple[Location, ...] = Field(default=(), max_length=64)
+    """Program files of browsers, beside those that the agent knows."""
+
+
 class Settings(Section):
     """All settings of the daemon."""
 
@@ -190,6 +197,7 @@ class Settings(Section):
     seals: Seals = Seals()
     signing: Signing = Signing()
     limits: Limits = Limits()
+    browser: Browser = Browser()
     record: Record = Record()
 
 
