@@ -2,8 +2,9 @@
 
 It is a program of its own, started for one prompt, that speaks Assuan on standard input and output: the commands of
 a pinentry (``OPTION``, ``SETTITLE``, ``SETDESC``, ``SETPROMPT``, ``SETERROR``, ``SETOK``, ``SETNOTOK``, ``SETCANCEL``,
-``SETTIMEOUT``, ``GETPIN``, ``CONFIRM``, ``MESSAGE``, ``GETINFO``, ``RESET``, ``BYE``), with the answers of one. A client
-that reads the flavor ``sealagent-tk`` (``GETINFO flavor``) may use more. Arguments are escaped as everywhere in Assuan:
+``SETTIMEOUT``, ``GETPIN``, ``CONFIRM``, ``MESSAGE``, ``GETINFO``, ``RESET``, ``BYE``), with the answers of one. A
+client that reads the flavor ``sealagent-tk`` (``GETINFO flavor``) may use more. Arguments are escaped as ever in
+Assuan:
 
 ``ADDFACT label%0Avalue``
     A row of two columns below the description, e.g. who asks. At most 40.

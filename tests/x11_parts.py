@@ -1,0 +1,158 @@
+"""A screen with somebody in front of it: Xvfb with a window manager, keys pressed through XTEST, and what is to be seen.
+
+The window manager is evilwm, one file of 50 KiB without dependencies: without any, no window has the focus of the
+keyboard or can be closed by a key, so a dialog would be tested in a way nobody uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from PIL import Image
+
+from tmux_parts import required, until
+
+BUILD = Path(__file__).parents[1] / "build"
+"""Where screenshots are kept, to be looked at."""
+SIZE = (1024, 768)
+
+
+class Screen:
+    """One X server of its own. :param folder: where its picture goes."""
+
+    def __init__(self, folder: Path, *, manager: bool = True) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        read, write = os.pipe()
+        screen = f"{SIZE[0]}x{SIZE[1]}x24"
+        self._server = subprocess.Popen(
+            [required("Xvfb"), "-displayfd", str(write), "-screen", "0", screen, "-fbdir", str(folder),
+             "-nolisten", "tcp", "-noreset"],
+            pass_fds=[write], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(write)
+        with os.fdopen(read) as number:
+            self.display = f":{number.readline().strip()}"
+        assert self.display != ":", "the X server did not start"
+        self._others: list[subprocess.Popen[bytes]] = []
+        if manager:
+            self.start([required("evilwm")])
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return an environment for programs on this screen, in Chinese words on every machine."""
+        language = {"LANG": "zh_CN.UTF-8", "LC_CTYPE": "C.UTF-8"}
+        kept = {name: value for name, value in os.environ.items() if name not in ("LC_ALL", "LANGUAGE", "GPG_TTY")}
+        return {**kept, **language, "DISPLAY": self.display, "WAYLAND_DISPLAY": "", **more}
+
+    def start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """Start a program on this screen; it ends with it."""
+        process = subprocess.Popen(
+            command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._others.append(process)
+        return process
+
+    def xdotool(self, *words: str) -> str:
+        """Run one command of xdotool; a failure is an empty answer."""
+        done = subprocess.run(
+            [required("xdotool"), *words], env=self.environment(), capture_output=True, text=True, timeout=20
+        )
+        return done.stdout.strip()
+
+    def windows(self, title: str) -> list[str]:
+        """Return the ids of the windows that are shown with a title (a regular expression)."""
+        return self.xdotool("search", "--onlyvisible", "--name", title).split()
+
+    def shown(self, title: str) -> str:
+        """Wait until a window with this title is there, and has the keyboard; return its id."""
+        until(lambda: bool(self.windows(title)), lambda: f"no window {title!r}")
+        return self.windows(title)[0]
+
+    def gone(self, title: str) -> None:
+        """Wait until no window has this title."""
+        until(lambda: not self.windows(title), lambda: f"the window {title!r} is still there")
+
+    def focus(self, window: str) -> None:
+        self.xdotool("windowfocus", "--sync", window)
+
+    def type(self, text: str) -> None:
+        self.xdotool("type", "--delay", "15", text)
+
+    def press(self, *keys: str) -> None:
+        """Press keys by their names in X (``Return``, ``alt+a``)."""
+        for key in keys:
+            self.xdotool("key", key)
+            time.sleep(0.05)
+
+    def close_window(self) -> None:
+        """Close the window that has the focus, as the window manager does it: it asks the window to go."""
+        self.press("ctrl+alt+Escape")
+
+    def click(self, x: int, y: int) -> None:
+        self.xdotool("mousemove", str(x), str(y), "click", "1")
+
+    def picture(self, name: str | None = None) -> Image.Image:
+        """Return what is on the screen. :param name: under which it is kept in ``build/screens``."""
+        image = _xwd((self._folder / "Xvfb_screen0").read_bytes())
+        if name is not None:
+            (BUILD / "screens").mkdir(parents=True, exist_ok=True)
+            image.save(BUILD / "screens" / f"{name}.png")
+        return image
+
+    def close(self) -> None:
+        for process in [*self._others, self._server]:
+            process.terminate()
+            process.wait(10)
+        self._others.clear()
+
+
+def _xwd(data: bytes) -> Image.Image:
+    """Read the picture that Xvfb keeps: XWD (XWDFile.h), 32 bits to a pixel, blue first."""
+    header = struct.unpack_from(">25I", data)
+    size, width, height, line, colours = header[0], header[4], header[5], header[12], header[19]
+    start = size + 12 * colours
+    return Image.frombuffer("RGB", (width, height), data[start : start + line * height], "raw", "BGRX", line, 1)
+
+
+@contextmanager
+def other_window(screen: Screen) -> Iterator[str]:
+    """Somebody else's window on the screen; gives its id."""
+    code = "import tkinter; r = tkinter.Tk(); r.title('elsewhere'); r.geometry('200x100+5+5'); r.mainloop()"
+    process = screen.start([sys.executable, "-c", code])
+    try:
+        yield screen.shown("^elsewhere$")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def dialog_settings(screen: Screen, **more: str) -> Mapping[str, str]:
+    """Return the environment of a daemon whose dialogs come up on a screen."""
+    return {**screen.environment(), "PATH": os.environ["PATH"], **more}
+
+
+def waits(condition: Callable[[], bool], seconds: float) -> bool:
+    """Say whether something becomes true within some time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
