@@ -1,4 +1,4 @@
-"""A screen with somebody in front of it: Xvfb with a window manager, keys pressed through XTEST, and what is to be seen.
+"""A screen with somebody in front of it: Xvfb with a window manager, keys by XTEST, and what is to be seen.
 
 The window manager is evilwm, one file of 50 KiB without dependencies: without any, no window has the focus of the
 keyboard or can be closed by a key, so a dialog would be tested in a way nobody uses it.
