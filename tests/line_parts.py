@@ -15,19 +15,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent_world import TestAuthority
 from host_parts import hosted, spec
+from sealagent.callers.grants import GrantBook
+from sealagent.callers.model import Decision, Effect
 from sealagent.callers.peer import Caller
+from sealagent.callers.store import CallersStore
 from sealagent.consent.prompter import Consent, ConsentRequest, PinRequest, Prompter
+from sealagent.daemon.line import build_signing
 from sealagent.documents.limits import Limits
 from sealagent.events import Event
 from sealagent.pki.certificates import load_certificates
 from sealagent.pki.trust import TrustStore
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
+from sealagent.signing.authorize import Decide
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocker
 from sealagent.status.evidence import EvidenceStore
+from sealagent.uses import Use
 from sealdrivers.host.service import HostedTokens
 from softhsm2_fixtures import SoftToken
 
@@ -113,6 +119,18 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def allow_everything(caller: Caller, use: Use, now: datetime) -> Decision:
+    """Decide as the policy of a tester does."""
+    return Decision(Effect.ALLOW, "default", use.operation.value, "everything is allowed")
+
+
+def nothing_blind(caller: Caller, use: Use, now: datetime) -> Decision:
+    """Forbid what nobody can look into."""
+    if not use.operation.blind:
+        return allow_everything(caller, use, now)
+    return Decision(Effect.DENY, "default", use.operation.value, "signing digests blindly is switched off")
+
+
 @contextlib.asynccontextmanager
 async def opened_line(
     directory: Path,
@@ -123,18 +141,21 @@ async def opened_line(
     workers: int = 1,
     idle: float = 300,
     absolute: float = 3600,
-    raw: bool = True,
+    decide: Decide | None = None,
 ) -> AsyncIterator[Line]:
     """Open a line on a token; its record is ``directory``/record.sqlite."""
     clock = Clockwork()
     events: list[Event] = []
     roots = load_certificates(authority.root.public_bytes(Encoding.DER)) if authority else []
-    with Ledger.open(directory / "record.sqlite", clock) as ledger:
+    with (
+        Ledger.open(directory / "record.sqlite", clock) as ledger,
+        contextlib.closing(CallersStore(directory / "callers.sqlite")) as callers,
+    ):
         async with hosted(spec(token, workers)) as tokens:
             trust = TrustStore(tuple(roots))
             inventory = Inventory(tokens, SealStore(directory / "seals"), lambda: trust, clock, strict=False)
             unlocker = Unlocker(tokens, prompter, clock, events.append, idle_seconds=idle, absolute_seconds=absolute)
-            line = SigningLine(
+            signing = build_signing(
                 tokens=tokens,
                 inventory=inventory,
                 unlocker=unlocker,
@@ -145,6 +166,7 @@ async def opened_line(
                 publish=events.append,
                 limits=Limits(),
                 require="valid",
-                allow_raw_digests=raw,
+                decide=decide or allow_everything,
+                grants=GrantBook(callers, clock),
             )
-            yield Line(tokens, inventory, unlocker, ledger, line, clock, events)
+            yield Line(tokens, inventory, unlocker, ledger, signing.line, clock, events)

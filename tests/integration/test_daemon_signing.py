@@ -111,7 +111,7 @@ def test_raw_digests_are_refused_unless_allowed(world: World) -> None:
         ):
             with pytest.raises(AgentError) as refused:
                 attempt()
-            assert refused.value.code == "raw_digest_not_allowed"
+            assert refused.value.code == "use_denied"
         entries = agent.records()["records"]
         assert [entry["kind"] for entry in entries] == ["refused", "refused"]
         assert all(entry["body"]["raw_digest"] for entry in entries)

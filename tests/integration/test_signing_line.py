@@ -13,7 +13,7 @@ import pytest
 
 from agent_world import TestAuthority
 from host_parts import eventually, run, stop, workers
-from line_parts import CALLER, Holder, Line, opened_line
+from line_parts import CALLER, Holder, Line, nothing_blind, opened_line
 from ofd_samples import document_files, pack
 from sealagent.callers.peer import Caller
 from sealagent.documents.ofd.seal import Invisible
@@ -53,12 +53,12 @@ def test_a_request_cancelled_while_its_intent_is_written_leaves_an_outcome(tmp_p
             await line.sign()
             append = line.ledger.submit
 
-            def submitted(kind: EntryKind, body: Any) -> Any:
+            def submitted(kind: EntryKind, body: Any, **keep: Any) -> Any:
                 task = asyncio.current_task()
                 assert task is not None
                 if kind is EntryKind.INTENT:
                     task.cancel()
-                return append(kind, body)
+                return append(kind, body, **keep)
 
             line.ledger.submit = submitted  # type: ignore[method-assign]
             with pytest.raises(asyncio.CancelledError):
@@ -94,10 +94,10 @@ def test_a_record_that_fails_at_the_outcome_releases_nothing_and_is_settled_late
             await line.sign()
             store, write = line.ledger._store, line.ledger._store.write
 
-            def full(rows: Any, opened: Any, closed: Any, tree: Any) -> Any:
+            def full(rows: Any, opened: Any, closed: Any, *rest: Any) -> Any:
                 if closed:
                     raise OSError(errno.ENOSPC, "No space left on device")
-                return write(rows, opened, closed, tree)
+                return write(rows, opened, closed, *rest)
 
             store.write = full  # type: ignore[method-assign]
             for _ in range(2):  # the second cannot even begin: what is owed goes first
@@ -140,7 +140,7 @@ def test_an_unforeseen_fault_after_the_intent_is_recorded_without_its_words(
 
     async def scene() -> None:
         async with opened_line(tmp_path, token, Holder(token.user_pin)) as line:
-            monkeypatch.setattr("sealagent.signing.line.verify_digest", explode)
+            monkeypatch.setattr("sealagent.signing.performing.verify_digest", explode)
             with pytest.raises(RuntimeError):
                 await line.sign()
             assert _checked(line) == [("intent", None), ("failed", "internal_error")]
@@ -151,13 +151,13 @@ def test_an_unforeseen_fault_after_the_intent_is_recorded_without_its_words(
 
 def test_names_of_any_length_go_on_record_shortened(tmp_path: Path, token: SoftToken) -> None:
     async def scene() -> None:
-        async with opened_line(tmp_path, token, Holder(token.user_pin), raw=False) as line:
+        async with opened_line(tmp_path, token, Holder(token.user_pin), decide=nothing_blind) as line:
             caller = Caller(1, 1, 1, "/" + "\\xff" * 4000, 1)
             names = ["章" * 256, "\0" * 256, "‮evil\x1b[2J\n", "名" * 20_000]
             for name in names:
                 with pytest.raises(SealAgentError, match="switched off"):
                     await line.line.sign_digests(caller, await line.only_key(), None, [bytes(32)], name)
-            assert _checked(line) == [("refused", "raw_digest_not_allowed")] * len(names)
+            assert _checked(line) == [("refused", "use_denied")] * len(names)
             for entry, name in zip(line.ledger.entries(), names, strict=True):
                 assert len(entry.octets) < MAX_BODY / 2
                 document = entry.body["document"]
@@ -172,7 +172,7 @@ def test_a_refused_digest_names_key_and_count_and_a_malformed_one_is_not_recorde
     tmp_path: Path, token: SoftToken
 ) -> None:
     async def scene() -> None:
-        async with opened_line(tmp_path, token, Holder(token.user_pin), raw=False) as line:
+        async with opened_line(tmp_path, token, Holder(token.user_pin), decide=nothing_blind) as line:
             key = await line.only_key()
             with pytest.raises(FormatError, match="signs 32 octets"):
                 await line.line.sign_digests(CALLER, key, None, [bytes(100_000)], None)

@@ -134,10 +134,10 @@ async def generate_key(request: web.Request) -> web.StreamResponse:
     async def work() -> Answer:
         object_id = bytes.fromhex(asked.id) if asked.id else secrets.token_bytes(16)
         named = {"type": asked.type.value, "label": asked.label, "object_id": object_id.hex()}
-        async with administered(parts.recorder, caller, "generate_key", token=token.uri, **named) as act:
-            async with parts.unlocker.unlocked(token, Occasion(caller)):
-                await act.begin()
-                info = await parts.tokens.generate_key(token.uri, asked.type, asked.label, object_id)
+        shown = Occasion(caller, key=asked.label)
+        facts = {"token": token.uri, **named}
+        async with parts.management.change(caller, token, "generate_key", facts, shown=shown) as act:
+            info = await parts.tokens.generate_key(token.uri, asked.type, asked.label, object_id)
             act.facts["key"] = info.uri
         parts.inventory.invalidate()
         return json_answer(_key(AvailableKey(info, token, None)), status=201)
@@ -180,11 +180,10 @@ async def import_certificate(request: web.Request) -> web.StreamResponse:
     async def work() -> Answer:
         label = asked.label or key.info.label
         named = {"serial": certificate.serial, "sha256": certificate.sha256}
-        async with (
-            administered(parts.recorder, caller, "import_certificate", key=key.info.uri, certificate=named) as act,
-            parts.unlocker.unlocked(key.token, Occasion(caller)),
-        ):
-            await act.begin()
+        shown = Occasion(caller, key=key.info.label)
+        facts = {"key": key.info.uri, "certificate": named}
+        change = parts.management.change(caller, key.token, "import_certificate", facts, shown=shown, key=key.info.uri)
+        async with change:
             await parts.tokens.import_certificate(key.token.uri, certificate.der, label, key.info.object_id)
         parts.inventory.invalidate()
         return json_answer(_key(AvailableKey(key.info, key.token, certificate)))
@@ -284,6 +283,6 @@ ROUTES = (
         m.DigestsOut,
         m.DigestsIn,
         changes=True,
-        errors=("key_not_found", "raw_digest_not_allowed", "digest_invalid", "pin_incorrect", "record_failed"),
+        errors=("key_not_found", "use_denied", "digest_invalid", "pin_incorrect", "record_failed"),
     ),
 )

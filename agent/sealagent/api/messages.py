@@ -366,6 +366,25 @@ class TrustListRemovedOut(_Message):
     id: str
 
 
+class RecordedCheckpointOut(_Message):
+    """Size and root of the record once the signature was on it."""
+
+    origin: str
+    size: int
+    root: str
+    hash: str
+
+
+class AuthorizationOut(_Message):
+    """What allowed a signature."""
+
+    source: Literal["rule", "grant", "default", "limit"]
+    name: str = Field(description="name of the rule, id of the grant, or the key of the default")
+    agreed: Literal["pin", "confirm", "session", "batch"] | None = Field(
+        description="how the holder agreed; null where there was no need"
+    )
+
+
 class ReceiptOut(_Message):
     """What a signature left in the record."""
 
@@ -373,12 +392,17 @@ class ReceiptOut(_Message):
     intent: int
     time: str
     entry_hash: str
+    checkpoint: RecordedCheckpointOut
     signature_sha256: str
     key: str
     certificate_sha256: str | None
     mechanism: str
+    operation: str
+    authorization: AuthorizationOut
     seal: str | None
-    document_sm3: str | None
+    seal_sm3: str | None
+    document_sm3: str | None = Field(description="of the document as it came in")
+    digest: str | None = Field(description="the digest that the caller computed, where it did")
     timestamp: str | None = Field(description="the time that a time-stamp over the signature proves; null without one")
 
 

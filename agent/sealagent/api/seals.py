@@ -108,16 +108,15 @@ async def import_seal(request: web.Request) -> web.StreamResponse:
     token = await parts.inventory.token(asked.token) if asked.token else None
 
     async def work() -> Answer:
-        async with administered(
-            parts.recorder, caller, "import_seal", seal=_named(parsed), token=token.uri if token else None
-        ) as act:
-            if token is None:
+        facts = {"seal": _named(parsed), "token": token.uri if token else None}
+        if token is None:
+            async with administered(parts.recorder, caller, "import_seal", **facts) as act:
                 await act.begin()
                 await asyncio.to_thread(parts.store.add, asked.seal)
-            else:
-                async with parts.unlocker.unlocked(token, Occasion(caller, seal=parsed.name)):
-                    await act.begin()
-                    await parts.tokens.import_data(token.uri, asked.seal, parsed.es_id, SEAL_APPLICATION)
+        else:
+            shown = Occasion(caller, seal=parsed.name)
+            async with parts.management.change(caller, token, "import_seal", facts, shown=shown):
+                await parts.tokens.import_data(token.uri, asked.seal, parsed.es_id, SEAL_APPLICATION)
         parts.inventory.invalidate()
         item = await parts.inventory.seal(parsed.id)
         return json_answer(_seal(item, parts.clock()), status=201)
@@ -205,7 +204,7 @@ ROUTES = (
             "seal_not_found",
             "seal_not_valid",
             "seal_outdated",
-            "raw_digest_not_allowed",
+            "use_denied",
             "pin_incorrect",
             "record_failed",
         ),

@@ -17,6 +17,7 @@ from sealagent.events import EventHub
 from sealagent.pki.trustlists import TrustLists
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
+from sealagent.signing.administration import Management
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
@@ -42,6 +43,7 @@ class Services:
     """The agent's parts, as far as routes use them."""
 
     line: SigningLine
+    management: Management
     inventory: Inventory
     unlocker: Unlocker
     tokens: TokenService

@@ -2,70 +2,40 @@
 
 identify (the listener) → resolve → check → authorize → unlock → record intent → sign → self-verify → time-stamp →
 record outcome → release. A step returns or raises one named error. Nothing after "record intent" happens without a
-durable record; a refusal is recorded too.
+durable record; a refusal is recorded too. The steps from "unlock" on are in :mod:`sealagent.signing.performing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
-from sealagent.consent.prompter import Occasion
+from sealagent.consent.prompter import Occasion, SealPicture
 from sealagent.documents.limits import Limits
 from sealagent.documents.ofd.seal import Placement, Prepared, prepare
 from sealagent.errors import FormatError, SealAgentError
-from sealagent.events import Event, Publish
 from sealagent.pki.digests import digest as digest_of
-from sealagent.pki.keys import PublicKey, load_public_key
-from sealagent.pki.signatures import SignatureAlgorithm, signing_digest, verify_digest
-from sealagent.records.ledger import Entry, Ledger
-from sealagent.records.tree import leaf_hash
+from sealagent.pki.keys import load_public_key
 from sealagent.seals.build import assemble_signature, build_tbs
+from sealagent.seals.model import Seal
+from sealagent.seals.parse import parse_signature
+from sealagent.signing.authorize import Approval, Authorizer, Permit
 from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
 from sealagent.signing.mechanisms import algorithm_of, certified_choice, checked_mechanism
-from sealagent.signing.recording import Recorder
-from sealagent.signing.timestamping import Stamp, Timestamper
-from sealagent.signing.unlock import EnteredPin, Unlocker
+from sealagent.signing.performing import Once, Performer, Work, key_facts, work_for
+from sealagent.signing.receipts import Receipt
 from sealagent.status.evidence import EvidenceStore
-from sealagent.verdict import Verdict, timestamp
-from sealdrivers.contract import Mechanism, TokenService
-from sealdrivers.errors import DriverError, LoginRequired
+from sealagent.uses import Operation, Use
+from sealagent.verdict import Verdict
 
 __all__ = ["DocumentJob", "Receipt", "SealedDigest", "SigningLine"]
 
-Finish = Callable[[bytes, "bytes | None"], bytes]
-"""Takes a signature and its time-stamp token, and returns what is released."""
-
 # Refusals of a well-formed request. Malformed input is answered with its error and leaves no entry.
 _DOCUMENT_REFUSALS = frozenset({"ofd_closed", "ofd_signing_forbidden", "ofd_encrypted", "ofd_integrity_protected"})
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a caller gets with each signature."""
-
-    record: int
-    """Number of the outcome's entry in the record."""
-    intent: int
-    time: str
-    entry_hash: str
-    """Leaf hash of the outcome's entry, hexadecimal."""
-    signature_sha256: str
-    key: str
-    certificate_sha256: str | None
-    mechanism: str
-    seal: str | None = None
-    document_sm3: str | None = None
-    timestamp: str | None = None
-    """The time that a time-stamp over the signature proves; None without one."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,70 +60,58 @@ class SealedDigest:
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One thing the device is to sign, with what the record says of it."""
-
-    caller: Caller
-    key: AvailableKey
-    public_key: PublicKey
-    mechanism: Mechanism
-    digest: bytes
-    occasion: Occasion
-    facts: dict[str, Any]
-
-    @property
-    def algorithm(self) -> SignatureAlgorithm:
-        return algorithm_of(self.mechanism)
-
-
 class SigningLine:
     """Carries requests along the line; every collaborator is injected.
 
     :param require: ``valid`` or ``intact``: the verdict a seal needs to be used.
-    :param allow_raw_digests: whether digests computed by a caller are signed.
-    :param timestamper: stamps seal signatures; None: they have no time-stamp.
     """
 
     def __init__(
         self,
         *,
-        tokens: TokenService,
+        performer: Performer,
+        authorizer: Authorizer,
         inventory: Inventory,
-        unlocker: Unlocker,
-        ledger: Ledger,
-        recorder: Recorder,
         evidence: EvidenceStore,
         clock: Clock,
-        publish: Publish,
         limits: Limits,
         require: str,
-        allow_raw_digests: bool,
-        timestamper: Timestamper | None = None,
     ) -> None:
-        self._tokens = tokens
+        self._performer = performer
+        self._authorizer = authorizer
         self._inventory = inventory
-        self._unlocker = unlocker
-        self._ledger = ledger
-        self._recorder = recorder
         self._evidence = evidence
         self._clock = clock
-        self._publish = publish
         self._limits = limits
         self._require = require
-        self._allow_raw_digests = allow_raw_digests
-        self._timestamper = timestamper
 
-    async def seal_document(self, caller: Caller, job: DocumentJob, source: BinaryIO, out: BinaryIO) -> Receipt:
+    async def seal_document(
+        self,
+        caller: Caller,
+        job: DocumentJob,
+        source: BinaryIO,
+        out: BinaryIO,
+        *,
+        approval: Approval | None = None,
+        item: bytes | None = None,
+        once: Once | None = None,
+    ) -> Receipt:
         """Seal an OFD: hash it here, sign on the device, write the sealed file to ``out``.
 
         :param source: the document, seekable. :param out: receives the sealed document; nothing useful is in it
             unless this returns.
+        :param approval: a batch that the holder agreed to. :param item: SHA-256 of the document as it came in.
+        :param once: a signature that was made under this name is put into the document again, and none is made.
         :raises SealAgentError: any named refusal or fault. :raises DriverError: the device's.
         """
+        if made := await self._performer.again(once):
+            await asyncio.to_thread(self._put_again, job, source, out, made[0])
+            return made[1]
         facts: dict[str, Any] = {"operation": "document", "document": {"name": job.name, "format": "ofd"}}
         seal, key = await self._resolve(caller, job.seal, facts)
         mechanism = certified_choice(key.info)
+        use = _use(Operation.DOCUMENT, key, seal.seal, "ofd")
+        permit = await self._permit(caller, use, facts | key_facts(key, mechanism), approval, item)
         algorithm = algorithm_of(mechanism)
         time = self._clock().replace(microsecond=0)
         try:
@@ -170,37 +128,45 @@ class SigningLine:
             )
         except SealAgentError as error:
             if error.code in _DOCUMENT_REFUSALS:
-                await self._refuse(caller, facts | _key_facts(key, mechanism), error)
+                await self._performer.refuse(caller, facts | key_facts(key, mechanism), error)
             raise
         document_sm3 = prepared.document_digest.hex()
         facts["document"] |= {"sm3": document_sm3}
         facts["property_info"] = prepared.property_info
         tbs = build_tbs(seal.seal.raw, seal.seal.version, time, prepared.data_hash, prepared.property_info)
-        work = _work(caller, key, mechanism, tbs, Occasion(caller, job.name, seal.seal.name), facts)
+        occasion = _occasion(
+            caller, Operation.DOCUMENT, job.name, seal.seal, document_sm3, kind="OFD", pages=prepared.pages
+        )
+        work = work_for(permit, key, mechanism, tbs, occasion, facts, once)
 
         def finish(signature: bytes, token: bytes | None) -> bytes:
             assert key.certificate is not None
             value = assemble_signature(tbs, key.certificate.der, algorithm.oid, signature, token)
-            try:
-                prepared.write(value, out)
-                out.flush()
-            except OSError as error:
-                raise SealAgentError("spool_full", f"the sealed document cannot be kept: {error.strerror}") from error
+            _write(prepared, value, out)
             return value
 
-        _, receipt = await self._perform(work, finish, seal=seal.seal.id, document_sm3=document_sm3)
+        _, receipt = await self._performer.perform(work, finish)
         return receipt
 
     async def sign_with_seal(
-        self, caller: Caller, seal_name: str, data_hash: bytes, property_info: str, name: str | None
+        self,
+        caller: Caller,
+        seal_name: str,
+        data_hash: bytes,
+        property_info: str,
+        name: str | None,
+        *,
+        once: Once | None = None,
     ) -> SealedDigest:
         """Make an SES_Signature over a digest the caller computed (marked as raw in the record).
 
         :param data_hash: SM3 of the original text, 32 octets. :param property_info: what it covers (GB/T 38540).
-        :raises SealAgentError: ``raw_digest_not_allowed`` and every refusal of :meth:`seal_document`.
+        :raises SealAgentError: every refusal of :meth:`seal_document`.
         """
         if len(data_hash) != 32:
             raise FormatError("digest_invalid", f"dataHash has {len(data_hash)} octets; SM3 gives 32")
+        if made := await self._performer.again(once):
+            return SealedDigest(*made)
         facts: dict[str, Any] = {
             "operation": "seal_digest",
             "raw_digest": True,
@@ -208,68 +174,152 @@ class SigningLine:
             "property_info": property_info,
         }
         seal, key = await self._resolve(caller, seal_name, facts)
-        await self._allow_raw(caller, facts | _key_facts(key, None))
+        use = _use(Operation.DIGEST, key, seal.seal)
+        permit = await self._permit(caller, use, facts | key_facts(key, None))
         mechanism = certified_choice(key.info)
         time = self._clock().replace(microsecond=0)
         tbs = build_tbs(seal.seal.raw, seal.seal.version, time, data_hash, property_info)
-        work = _work(caller, key, mechanism, tbs, Occasion(caller, name, seal.seal.name), facts)
+        occasion = _occasion(caller, Operation.DIGEST, name, seal.seal, data_hash.hex())
+        work = work_for(permit, key, mechanism, tbs, occasion, facts, once)
 
         def finish(signature: bytes, token: bytes | None) -> bytes:
             assert key.certificate is not None
             return assemble_signature(tbs, key.certificate.der, work.algorithm.oid, signature, token)
 
-        return SealedDigest(*await self._perform(work, finish, seal=seal.seal.id))
+        return SealedDigest(*await self._performer.perform(work, finish))
 
     async def sign_digests(
-        self, caller: Caller, key_id: str, mechanism_name: str | None, digests: Sequence[bytes], name: str | None
+        self,
+        caller: Caller,
+        key_id: str,
+        mechanism_name: str | None,
+        digests: Sequence[bytes],
+        name: str | None,
+        *,
+        once: Once | None = None,
     ) -> list[tuple[bytes, Receipt]]:
         """Sign digests the caller computed with a bare key; each has its own two entries in the record.
 
-        The first fault ends it: what is signed by then is on record but not released.
+        The holder, where asked, is asked once for all of them. The first fault ends it: what is signed by then is on
+        record but not released.
 
-        :raises SealAgentError: ``raw_digest_not_allowed``, ``digest_invalid``, ``key_not_found``.
+        :raises SealAgentError: ``use_denied``, ``digest_invalid``, ``key_not_found`` and the refusals of the holder.
         """
+        names = [replace(once, item=number) if once else None for number in range(len(digests))]
+        if (whole := await self._all_again(names)) is not None:
+            return whole
         key = await self._inventory.key(key_id)
         mechanism = checked_mechanism(key.info, mechanism_name)
         for item in digests:
-            if len(item) != mechanism.digest_length:
-                raise FormatError(
-                    "digest_invalid", f"{mechanism.value} signs {mechanism.digest_length} octets, not {len(item)}"
-                )
-        facts: dict[str, Any] = {"operation": "digest", "raw_digest": True, **_key_facts(key, mechanism)}
-        await self._allow_raw(caller, facts | {"document": {"name": name}, "digests": len(digests)})
+            _check_length(mechanism.value, mechanism.digest_length, item)
+        facts: dict[str, Any] = {"operation": "digest", "raw_digest": True, **key_facts(key, mechanism)}
+        use = _use(Operation.RAW, key, count=len(digests))
+        permit = await self._permit(caller, use, facts | {"document": {"name": name}, "digests": len(digests)})
         public_key = load_public_key(key.spki)
+        listed = tuple(item.hex() for item in digests) if len(digests) > 1 else ()
+        occasion = _occasion(caller, Operation.RAW, name, None, digests[0].hex(), key=key.info.label, items=listed)
         released = []
-        for item in digests:
+        for item, each in zip(digests, names, strict=True):
+            if made := await self._performer.again(each):
+                released.append(made)
+                continue
             own = facts | {"document": {"name": name, "digest": item.hex()}}
-            work = _Work(caller, key, public_key, mechanism, item, Occasion(caller, name), own)
-            released.append(await self._perform(work))
+            work = Work(caller, key, public_key, mechanism, item, occasion, permit, own, each)
+            released.append(await self._performer.perform(work))
         return released
+
+    async def sign_item(
+        self,
+        caller: Caller,
+        key_id: str,
+        mechanism_name: str | None,
+        digest: bytes,
+        name: str | None,
+        *,
+        approval: Approval,
+        once: Once,
+    ) -> tuple[bytes, Receipt]:
+        """Sign one digest of a batch that the holder agreed to; several may be under way at once.
+
+        :raises SealAgentError: as :meth:`sign_digests`, and ``batch_item_unknown``.
+        """
+        if made := await self._performer.again(once):
+            return made
+        key = await self._inventory.key(key_id)
+        mechanism = checked_mechanism(key.info, mechanism_name)
+        _check_length(mechanism.value, mechanism.digest_length, digest)
+        document = {"name": name, "digest": digest.hex()}
+        facts = {"operation": "digest", "raw_digest": True, "document": document, "batch": approval.id}
+        permit = await self._permit(
+            caller, _use(Operation.RAW, key), facts | key_facts(key, mechanism), approval, digest
+        )
+        occasion = _occasion(caller, Operation.RAW, name, None, digest.hex(), key=key.info.label)
+        public_key = load_public_key(key.spki)
+        facts |= key_facts(key, mechanism)
+        return await self._performer.perform(
+            Work(caller, key, public_key, mechanism, digest, occasion, permit, facts, once)
+        )
 
     async def sign_request(self, caller: Caller, key: AvailableKey, tbs: bytes) -> bytes:
         """Sign a CertificationRequestInfo (PKCS#10) that the agent itself built; on record like every signature."""
         mechanism = certified_choice(key.info)
         facts: dict[str, Any] = {"operation": "certificate_request"}
-        signature, _ = await self._perform(_work(caller, key, mechanism, tbs, Occasion(caller), facts))
+        use = _use(Operation.MANAGE, key)
+        permit = await self._permit(caller, use, facts | key_facts(key, mechanism))
+        occasion = Occasion(caller, operation=Operation.MANAGE, act="certificate_request", key=key.info.label)
+        signature, _ = await self._performer.perform(work_for(permit, key, mechanism, tbs, occasion, facts))
         return signature
+
+    async def _all_again(self, names: Sequence[Once | None]) -> list[tuple[bytes, Receipt]] | None:
+        """Return what was made under these names before, if nothing is missing: then no token is needed."""
+        made = []
+        for each in names:
+            if (found := await self._performer.again(each)) is None:
+                return None
+            made.append(found)
+        return made
+
+    def _put_again(self, job: DocumentJob, source: BinaryIO, out: BinaryIO, value: bytes) -> None:
+        """Put a signature that was made before into its document. Blocking.
+
+        :raises SealAgentError: ``idempotency_result_gone``: what it was made for cannot be made again.
+        """
+        made = parse_signature(value)
+        if made.time is None:
+            raise _gone()
+        prepared = prepare(
+            source,
+            made.seal,
+            job.placements,
+            algorithm_oid=made.algorithm,
+            time=made.time,
+            close=job.close,
+            doc=job.document,
+            limits=self._limits,
+        )
+        if (prepared.data_hash, prepared.property_info) != (made.data_hash, made.property_info):
+            raise _gone()
+        _write(prepared, value, out)
 
     # The steps
 
     async def _resolve(self, caller: Caller, name: str, facts: dict[str, Any]) -> tuple[AvailableSeal, AvailableKey]:
         """Find seal and key, and check that the seal may be used now (the Measures: only a valid seal)."""
         item = await self._inventory.seal(name)
-        facts["seal"] = {"id": item.seal.id, "es_id": item.seal.es_id, "name": item.seal.name}
+        seal = item.seal
+        sm3 = digest_of("sm3", seal.raw).hex()
+        facts["seal"] = {"id": seal.id, "es_id": seal.es_id, "name": seal.name, "sm3": sm3}
         facts["trust"] = item.report.trust
         facts["status"] = item.answers.facts(item.report.status)
         await self._keep_evidence(caller, item, facts)
         if item.key is None or item.key.certificate is None:
-            await self._refuse(caller, facts, _unusable(item))
+            await self._performer.refuse(caller, facts, _unusable(item))
         wrong = [reason for reason in item.reasons if self._require == "valid" or reason.effect is Verdict.INVALID]
         if wrong:
             message = f"the seal {item.seal.name!r} may not be used now: {wrong[0].code}"
             reasons = [reason.as_json() for reason in wrong]
             error = SealAgentError("seal_not_valid", message, seal=item.seal.id, reasons=reasons)
-            await self._refuse(caller, facts | _key_facts(item.key, None), error)
+            await self._performer.refuse(caller, facts | key_facts(item.key, None), error)
         return item, item.key
 
     async def _keep_evidence(self, caller: Caller, item: AvailableSeal, facts: dict[str, Any]) -> None:
@@ -279,104 +329,63 @@ class SigningLine:
                 if not self._evidence.has(sha256):
                     await asyncio.to_thread(self._evidence.keep, octets)
         except SealAgentError as error:
-            await self._refuse(caller, facts | (_key_facts(item.key, None) if item.key else {}), error)
+            named = key_facts(item.key, None) if item.key else {}
+            await self._performer.refuse(caller, facts | named, error)
 
-    async def _allow_raw(self, caller: Caller, facts: dict[str, Any]) -> None:
-        if not self._allow_raw_digests:
-            message = "signing digests that the agent cannot look into is switched off"
-            await self._refuse(caller, facts, SealAgentError("raw_digest_not_allowed", message))
-
-    async def _perform(
+    async def _permit(
         self,
-        work: _Work,
-        finish: Finish | None = None,
-        *,
-        seal: str | None = None,
-        document_sm3: str | None = None,
-    ) -> tuple[bytes, Receipt]:
-        """Unlock, record the intent, sign, verify, time-stamp, finish, record the outcome, release.
-
-        Only what is finished, a seal signature, is time-stamped.
-        """
-        for last in (False, True):
-            try:
-                intent, value, stamp = await self._sign(work, finish)
-                break
-            except LoginRequired:
-                # The worker was restarted since the PIN was entered: the holder is asked once more.
-                if last:
-                    raise
-        fingerprint = digest_of("sha256", value).hex()
-        facts = {"timestamp": stamp.facts()} if stamp else {}
-        outcome = await self._recorder.signed(intent, {"signature_sha256": fingerprint, **facts})
-        receipt = Receipt(
-            record=outcome.number,
-            intent=intent.number,
-            time=outcome.time_text,
-            entry_hash=leaf_hash(self._ledger.head().hash, outcome.octets).hex(),
-            signature_sha256=fingerprint,
-            key=work.key.info.uri,
-            certificate_sha256=work.key.certificate.sha256 if work.key.certificate else None,
-            mechanism=work.mechanism.value,
-            seal=seal,
-            document_sm3=document_sm3,
-            timestamp=timestamp(stamp.time) if stamp else None,
-        )
-        self._publish(Event("signed", {"record": outcome.number, "operation": work.facts["operation"]}))
-        return value, receipt
-
-    async def _sign(self, work: _Work, finish: Finish | None) -> tuple[Entry, bytes, Stamp | None]:
-        """Bring one intent to a verified and finished signature, or on record as failed."""
-        intent = None
+        caller: Caller,
+        use: Use,
+        facts: dict[str, Any],
+        approval: Approval | None = None,
+        item: bytes | None = None,
+    ) -> Permit:
+        """Decide whether the caller may; a refusal goes on record with these facts."""
         try:
-            async with AsyncExitStack() as stack:
-                entered = await self._unlocked(work, stack)
-                intent = await self._recorder.intent(work.caller, work.facts)
-                signature = await self._tokens.sign(
-                    work.key.info.uri,
-                    work.mechanism,
-                    work.digest,
-                    entered.pin,
-                    confirmed_last_try=entered.confirmed_last_try,
-                )
-                if not verify_digest(work.public_key, work.algorithm, signature, work.digest).ok:
-                    raise SealAgentError(
-                        "device_signature_wrong",
-                        "the device's signature does not verify with the certificate's public key",
-                    )
-            stamp = None
-            if finish is None:
-                return intent, signature, stamp
-            if self._timestamper is not None:
-                stamp = await asyncio.to_thread(self._timestamper.stamp, signature)
-            return intent, await asyncio.to_thread(finish, signature, stamp.token if stamp else None), stamp
-        except BaseException as error:
-            if intent is None:
-                raise  # a refusal is on record already
-            # Whatever it was, a cancelled request included, the intent gets its outcome.
-            if isinstance(error, DriverError):
-                self._inventory.invalidate()
-            entry = await self._recorder.failed(intent, error)
-            facts = {"reason": entry.body["reason"], "operation": work.facts["operation"]}
-            self._publish(Event("failed", {"record": entry.number, **facts}))
-            raise
+            return self._authorizer.permit(caller, use, approval=approval, item=item)
+        except SealAgentError as error:
+            await self._performer.refuse(caller, facts, error)
 
-    async def _unlocked(self, work: _Work, stack: AsyncExitStack) -> EnteredPin:
-        """Unlock the token; return a PIN only for a key that wants one with each signature."""
-        token = work.key.token
-        try:
-            await stack.enter_async_context(self._unlocker.unlocked(token, work.occasion))
-            if await self._inventory.always_authenticates(work.key):
-                return await stack.enter_async_context(self._unlocker.pin_for_signature(token, work.occasion))
-        except (SealAgentError, DriverError) as error:
-            await self._refuse(work.caller, work.facts, error)
-        return EnteredPin(None)
 
-    async def _refuse(self, caller: Caller, facts: Mapping[str, Any], error: SealAgentError | DriverError) -> NoReturn:
-        """Put a refusal on record, then raise its error."""
-        entry = await self._recorder.refused(caller, facts, error)
-        self._publish(Event("refused", {"record": entry.number, "reason": error.code}))
-        raise error
+def _use(
+    operation: Operation, key: AvailableKey, seal: Seal | None = None, form: str | None = None, count: int = 1
+) -> Use:
+    names = (seal.es_id, seal.name) if seal else ()
+    return Use(operation, key.info.uri, key.token.uri, seal.id if seal else None, names, form, count)
+
+
+def _occasion(
+    caller: Caller,
+    operation: Operation,
+    name: str | None,
+    seal: Seal | None,
+    digest: str,
+    **more: Any,
+) -> Occasion:
+    picture = SealPicture(seal.picture.type.lower(), seal.picture.data) if seal else None
+    return Occasion(
+        caller, name, seal.name if seal else None, operation=operation, digest=digest, picture=picture, **more
+    )
+
+
+def _write(prepared: Prepared, value: bytes, out: BinaryIO) -> None:
+    try:
+        prepared.write(value, out)
+        out.flush()
+    except OSError as error:
+        raise SealAgentError("spool_full", f"the sealed document cannot be kept: {error.strerror}") from error
+
+
+def _gone() -> SealAgentError:
+    return SealAgentError(
+        "idempotency_result_gone",
+        "it was signed before, and the sealed document cannot be made again from what is kept",
+    )
+
+
+def _check_length(mechanism: str, length: int, digest: bytes) -> None:
+    if len(digest) != length:
+        raise FormatError("digest_invalid", f"{mechanism} signs {length} octets, not {len(digest)}")
 
 
 def _unusable(item: AvailableSeal) -> SealAgentError:
@@ -387,27 +396,3 @@ def _unusable(item: AvailableSeal) -> SealAgentError:
         return SealAgentError("seal_key_absent", message, seal=item.seal.id)
     message = f"the certificate was renewed (serial {renewed.serial}); the seal must be re-made to list it"
     return SealAgentError("seal_outdated", message, seal=item.seal.id)
-
-
-def _work(
-    caller: Caller,
-    key: AvailableKey,
-    mechanism: Mechanism,
-    message: bytes,
-    occasion: Occasion,
-    facts: dict[str, Any],
-) -> _Work:
-    """Return the work of signing a message that the agent has itself."""
-    public_key = load_public_key(key.spki)
-    digest = signing_digest(public_key, algorithm_of(mechanism), message)
-    return _Work(caller, key, public_key, mechanism, digest, occasion, facts | _key_facts(key, mechanism))
-
-
-def _key_facts(key: AvailableKey, mechanism: Mechanism | None) -> dict[str, Any]:
-    return {
-        "key": key.info.uri,
-        "mechanism": mechanism.value if mechanism else None,
-        "certificate": {"serial": key.certificate.serial, "sha256": key.certificate.sha256}
-        if key.certificate
-        else None,
-    }
