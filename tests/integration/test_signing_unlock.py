@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,15 +14,21 @@ import pytest
 
 from host_parts import eventually, run, stop, workers
 from line_parts import CALLER, Holder, Line, opened_line
-from sealagent.consent.prompter import Occasion
+from sealagent.callers.peer import Caller
+from sealagent.callers.processes import look_at
+from sealagent.callers.watch import ended
+from sealagent.consent.prompter import Consent, Occasion
 from sealagent.consent.source import FdPinSource, FilePinSource
 from sealagent.daemon.locking import SleepDetector, lock_in_time
 from sealagent.errors import SealAgentError
+from sealagent.signing.unlock import Unlocked, Unlocker
 from sealdrivers.contract import TokenInfo
 from sealdrivers.errors import PinIncorrect, PinLocked, WorkerDied
 from softhsm2_fixtures import SoftToken
 
 NOBODY = Occasion(CALLER)
+OTHER = replace(CALLER, pid=CALLER.pid + 1)
+THIRD = replace(CALLER, pid=CALLER.pid + 2)
 
 
 @pytest.fixture
@@ -42,6 +49,156 @@ def test_many_requests_at_once_ask_once(tmp_path: Path, token: SoftToken) -> Non
             await asyncio.gather(*(line.sign() for _ in range(20)))
             assert len(holder.asked) == 1
             assert all(not any(buffer) for buffer in holder.given)
+
+    run(scene)
+
+
+async def _use(line: Line, caller: Caller) -> Unlocked:
+    """Have a caller sign."""
+    info = await _info(line)
+    async with line.unlocker.unlocked(info, Occasion(caller)) as entered:
+        [key] = (await line.tokens.contents(info.uri)).keys
+        await line.tokens.sign(key.uri, key.mechanisms[0], bytes(key.mechanisms[0].digest_length))
+        return entered
+
+
+@pytest.mark.parametrize("workers_at_most", [1, 2])
+def test_each_caller_enters_the_pin_and_then_has_its_own_time(
+    tmp_path: Path, token: SoftToken, workers_at_most: int
+) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder, workers=workers_at_most, idle=100, absolute=150) as line:
+            assert (await _use(line, CALLER)).by == "pin"
+            line.clock.ahead += timedelta(seconds=80)
+            assert (await _use(line, OTHER)).by == "pin"
+            assert (await _use(line, CALLER)).by == "window"
+            line.clock.ahead += timedelta(seconds=80)
+            await line.unlocker.lock_expired()
+            assert (await _info(line)).logged_in  # the first one's time is over, and the other's not
+            assert (await _use(line, OTHER)).by == "window"
+            assert (await _use(line, CALLER)).by == "pin"
+            assert [request.occasion.caller for request in holder.asked] == [CALLER, OTHER, CALLER]
+            line.clock.ahead += timedelta(seconds=200)
+            await line.unlocker.lock_expired()
+            assert not (await _info(line)).logged_in
+            assert [event.name for event in line.events].count("token_locked") == 1
+
+    run(scene)
+
+
+def test_the_wrong_pin_of_one_locks_the_token_for_all(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder) as line:
+            uri = (await _info(line)).uri
+            await _use(line, CALLER)
+            await _use(line, OTHER)
+            session = line.unlocker.session(uri)
+            holder.pin = "wrong-pin"
+            with pytest.raises(PinIncorrect):
+                await _use(line, THIRD)
+            assert not (await _info(line)).logged_in
+            assert line.unlocker.session(uri) == session + 1
+            holder.pin = token.user_pin
+            for caller in (CALLER, OTHER):
+                assert (await _use(line, caller)).by == "pin"
+            assert len(holder.asked) == 5  # the wrong one was not asked for again by itself
+            assert all(not any(buffer) for buffer in holder.given)
+
+    run(scene)
+
+
+def test_a_prompt_that_is_cancelled_disturbs_nobody(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder) as line:
+            await _use(line, CALLER)
+            holder.hesitates = asyncio.Event()
+            other = asyncio.create_task(_use(line, OTHER))
+            await eventually(lambda: len(holder.asked) == 2, "the prompt")
+            assert (await _use(line, CALLER)).by == "window"  # while it is open
+            other.cancel()
+            await asyncio.wait((other,))
+            assert (await _use(line, CALLER)).by == "window"
+            names = [event.name for event in line.events]
+            assert names == ["pin_asked", "token_unlocked", "pin_asked"]
+
+    run(scene)
+
+
+def test_another_caller_is_asked_first_and_waits_until_the_token_is_free(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        async with opened_line(tmp_path, token, holder) as line:
+            info = await _info(line)
+            async with line.unlocker.unlocked(info, NOBODY):
+                other = asyncio.create_task(_use(line, OTHER))
+                await eventually(lambda: len(holder.given) == 2, "the prompt")
+                await asyncio.sleep(0.1)
+                assert line.tokens.logged_in(info.uri)
+                assert not other.done()
+            assert (await other).by == "pin"
+            assert (await _use(line, CALLER)).by == "window"
+
+    run(scene)
+
+
+def test_a_lock_ends_every_window_and_session(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder, told = Holder(token.user_pin), list[str]()
+        async with opened_line(tmp_path, token, holder) as line:
+            unlocker = Unlocker(
+                line.tokens,
+                holder,
+                line.clock,
+                line.events.append,
+                idle_seconds=300,
+                absolute_seconds=3600,
+                ended=told.append,
+            )
+            info = await _info(line)
+            for number in range(3):
+                for caller in (CALLER, OTHER):
+                    async with unlocker.unlocked(info, Occasion(caller)) as entered:
+                        assert (entered.by, entered.session) == ("pin", number)
+                await unlocker.lock(info.uri)
+                assert told == [info.uri] * (number + 1)
+                assert not (await _info(line)).logged_in
+
+    run(scene)
+
+
+def test_the_end_of_a_process_ends_its_prompt(tmp_path: Path, token: SoftToken) -> None:
+    async def scene() -> None:
+        holder = Holder(token.user_pin, hesitates=asyncio.Event())
+        async with opened_line(tmp_path, token, holder) as line:
+            unlocker = Unlocker(
+                line.tokens, holder, line.clock, line.events.append, idle_seconds=300, absolute_seconds=3600, gone=ended
+            )
+            info = await _info(line)
+            process = await asyncio.create_subprocess_exec("sleep", "60")
+            seen = look_at(process.pid)
+            assert seen is not None
+            caller = Caller(os.getuid(), os.getgid(), process.pid, None, seen.started)
+
+            async def use() -> None:
+                async with unlocker.unlocked(info, Occasion(caller)):
+                    pytest.fail("nobody entered a PIN")
+
+            using = asyncio.create_task(use())
+            await eventually(lambda: len(holder.asked) == 1, "the prompt")
+            await asyncio.sleep(0.05)
+            assert not using.done()
+            process.kill()
+            await process.wait()
+            with pytest.raises(SealAgentError) as refused:
+                await asyncio.wait_for(using, 5)
+            assert refused.value.code == "caller_gone"
+            with pytest.raises(SealAgentError) as refused:  # one that is gone already gets no prompt to stay open
+                await asyncio.wait_for(use(), 5)
+            assert refused.value.code == "caller_gone"
+            assert not line.tokens.logged_in(info.uri)
 
     run(scene)
 
@@ -130,6 +287,9 @@ def test_a_key_that_always_authenticates_gets_its_pin_each_time(tmp_path: Path, 
             await line.sign()
             assert [request.previous_wrong for request in holder.asked[-3:]] == [False, True, False]
             assert len(holder.asked) == 2 * 3 + 1 + 2
+            async with line.unlocker.pin_for_signature(await _info(line), NOBODY, ask=True) as entered:
+                assert entered.consent is Consent.ONCE
+            assert holder.consents == []
 
     run(scene)
 
