@@ -7,9 +7,11 @@ source raises.
 from __future__ import annotations
 
 from sealagent.catalog_browser import BROWSER
+from sealagent.catalog_callers import CALLERS
 from sealagent.catalog_devices import DEVICES
 from sealagent.catalog_documents import DOCUMENTS
 from sealagent.catalog_maker import MAKER
+from sealagent.catalog_pages import PAGES
 from sealagent.problems import Exit, Problem, bad_input
 
 __all__ = ["CATALOG", "Exit", "Problem", "problem"]
@@ -84,6 +86,14 @@ CATALOG: dict[str, Problem] = {
         "Correct the named key; config/agent.toml (config/maker.toml for the maker) describes all of them.",
         "请更正所述配置项。",
         Exit.USAGE,
+    ),
+    "policy_invalid": Problem(
+        403,
+        "The policy is wrong, so nothing is allowed",
+        "策略文件有误，一切请求均被拒绝",
+        "Correct what is named (`sealagent policy check`); config/policy.toml describes every key.",
+        "请更正所述内容；可用 sealagent policy check 检查。",
+        Exit.REFUSED,
     ),
     "vendor_table_invalid": Problem(
         500,
@@ -398,9 +408,11 @@ CATALOG: dict[str, Problem] = {
     ),
     # Parts of their own
     **BROWSER,
+    **CALLERS,
     **DEVICES,
     **DOCUMENTS,
     **MAKER,
+    **PAGES,
 }
 
 

@@ -80,6 +80,12 @@ class UnixListener:
 
         self._server = await asyncio.get_running_loop().create_unix_server(connection, sock=listening, backlog=BACKLOG)
 
+    @property
+    def served(self) -> web.Server:
+        """The running server, for listeners beside this one."""
+        assert self._runner.server is not None
+        return self._runner.server
+
     async def stop(self) -> None:
         """Stop listening, let requests under way finish, remove the socket."""
         if self._server is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,9 +17,22 @@ from sealagent.api.services import SERVICES, Services
 from sealagent.callers.peer import Caller
 from sealagent.errors import FormatError, LimitExceeded
 
-__all__ = ["CALLER", "RUNNING", "Route", "json_answer", "json_response", "read_json", "services", "write_in_time"]
+__all__ = [
+    "ARRIVED",
+    "CALLER",
+    "RUNNING",
+    "Route",
+    "json_answer",
+    "json_response",
+    "read_json",
+    "services",
+    "write_in_time",
+]
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+
+ARRIVED: web.AppKey[weakref.WeakKeyDictionary[Any, Caller]] = web.AppKey("arrived", weakref.WeakKeyDictionary)
+"""Callers that a listener identified before it let their request in, by the transport of their connection."""
 
 RUNNING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("running", set)
 """The tasks that answer a request at this moment."""

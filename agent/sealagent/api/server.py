@@ -13,7 +13,7 @@ from aiohttp import web
 from sealagent.api import answers, documents, keys, openapi, seals, state, trust
 from sealagent.api.idempotency import IdempotencyCache
 from sealagent.api.problems import problem_response
-from sealagent.api.routing import CALLER, RUNNING, Route, json_response
+from sealagent.api.routing import ARRIVED, CALLER, RUNNING, Route, json_response
 from sealagent.api.services import SERVICES, Services
 from sealagent.callers.peer import Caller, peer_of, require_uid
 from sealagent.errors import SealAgentError
@@ -53,6 +53,9 @@ def _caller(request: web.Request, owner_uid: int) -> Caller:
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the caller went away")
+    arrived = request.app[ARRIVED].get(transport)
+    if arrived is not None:
+        return arrived
     caller = _callers.get(transport)
     if caller is None:
         caller = peer_of(transport.get_extra_info("socket"))
@@ -99,6 +102,7 @@ def application(services: Services) -> web.Application:
     app[SERVICES] = services
     app[answers.IDEMPOTENCY] = IdempotencyCache(answers.signed_under(services.ledger))
     app[RUNNING] = set()
+    app[ARRIVED] = weakref.WeakKeyDictionary()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)
     return app

@@ -170,6 +170,45 @@ class Limits(Section):
     """Documents being worked on, PIN prompts included; a further one waits up to ``body_seconds``."""
 
 
+_LOOPBACK_NAME = r"(127\.0\.0\.1|localhost|[a-z0-9-]{1,63}\.localhost)"
+HostValue = Annotated[str, Field(pattern=rf"^{_LOOPBACK_NAME}(:[1-9][0-9]{{0,4}})?$")]
+"""A value of Host: names that no name server can lead elsewhere."""
+Origin = Annotated[
+    str,
+    Field(
+        pattern=r"^(https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?"
+        rf"|http://{_LOOPBACK_NAME}(:[1-9][0-9]{{0,4}})?|chrome-extension://[a-p]{{32}})$"
+    ),
+]
+"""An origin as browsers write it; http only for pages of this machine, which nobody on the way can alter."""
+
+
+class Loopback(Section):
+    """The listener for web pages, on 127.0.0.1."""
+
+    enabled: bool = False
+    port: int = Field(default=18543, ge=1024, le=65535)
+    hosts: tuple[HostValue, ...] = Field(default=(), max_length=16)
+    """Exact values of Host. Empty: ``127.0.0.1:PORT`` and ``localhost:PORT``."""
+    origins: tuple[Origin, ...] = Field(default=(), max_length=64)
+    """Web sites that may ask; each must be paired besides."""
+    document_bytes: int = Field(default=32 << 20, ge=1, le=1 << 30)
+    """Octets of a document from a page."""
+
+    @model_validator(mode="after")
+    def _for_somebody(self) -> Loopback:
+        if self.enabled and not self.origins:
+            raise ValueError("origins: name the web sites that may ask")
+        if any(origin.endswith(":443" if origin.startswith("https") else ":80") for origin in self.origins):
+            raise ValueError("origins: leave the usual port out, as browsers do")
+        return self
+
+    @property
+    def host_values(self) -> frozenset[str]:
+        """The values of Host in force."""
+        return frozenset(self.hosts or (f"127.0.0.1:{self.port}", f"localhost:{self.port}"))
+
+
 class Browser(Section):
     """Extensions of browsers, which ask through the native messaging host."""
 
@@ -197,6 +236,7 @@ class Settings(Section):
     seals: Seals = Seals()
     signing: Signing = Signing()
     limits: Limits = Limits()
+    loopback: Loopback = Loopback()
     browser: Browser = Browser()
     record: Record = Record()
 
