@@ -21,7 +21,7 @@ import pytest
 import uvloop
 
 from sealagent.callers.peer import Caller
-from sealagent.consent.pinentry import Pinentry, PinentrySettings
+from sealagent.consent.pinentry import HASTE_SECONDS, Pinentry, PinentrySettings
 from sealagent.consent.prompter import Occasion, PinRequest, Prompter
 from sealagent.consent.terminal import SavedTerminal, TerminalPrompter, terminal_usable
 from sealagent.errors import SealAgentError
@@ -393,7 +393,7 @@ def test_saving_what_is_no_terminal(path: str | None) -> None:
 async def confirmed(prompter: Prompter, terminal: Terminal, keys: bytes, request: PinRequest = LAST_TRY) -> bool:
     task = asyncio.create_task(prompter.confirm_last_try(request))
     await terminal.shows("最后一次机会：再输错")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(HASTE_SECONDS + 0.1)  # as long as reading takes; an answer before that does not count
     terminal.type(keys)
     return await asyncio.wait_for(task, WAIT)
 

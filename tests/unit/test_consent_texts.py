@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealagent.callers.peer import Caller
-from sealagent.consent.pinentry import _lines
+from sealagent.consent.dialog import dialog_commands
 from sealagent.consent.prompter import Occasion, PinRequest, Purpose
-from sealagent.consent.texts import _TEXTS, YES, Language, confirm_text, language, prompt_text, shown
+from sealagent.consent.texts import YES, Language, confirm_text, language, prompt_text, shown
+from sealagent.consent.words import WORDS
 from sealdrivers.contract import PinState
 
 REQUEST = PinRequest(
@@ -34,9 +35,9 @@ def fields(text: str) -> set[str | None]:
 
 
 def test_both_languages_say_the_same_things() -> None:
-    assert _TEXTS["en"].keys() == _TEXTS["zh_CN"].keys()
-    for name, text in _TEXTS["en"].items():
-        assert fields(text) == fields(_TEXTS["zh_CN"][name])
+    assert WORDS["en"].keys() == WORDS["zh_CN"].keys()
+    for name, text in WORDS["en"].items():
+        assert fields(text) == fields(WORDS["zh_CN"][name])
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,9 @@ def test_everything_the_holder_needs_to_know_is_shown(chosen: Language) -> None:
 )
 def test_counter(chosen: Language, pin: PinState, names: list[str]) -> None:
     lines = prompt_text(replace(REQUEST, pin=pin), chosen).description
-    assert lines[5:] == tuple(_TEXTS[chosen][name].format(count=pin.tries_left) for name in names)
+    assert lines[6:] == tuple(WORDS[chosen][name].format(count=pin.tries_left) for name in names)
     new = prompt_text(replace(REQUEST, pin=pin, purpose="change_new"), chosen).description
-    assert len(new) == 5  # a new PIN spends no try
+    assert len(new) == 6  # a new PIN spends no try
 
 
 def test_wrong_before_and_wrong_length() -> None:
@@ -100,7 +101,7 @@ def test_wrong_before_and_wrong_length() -> None:
 @pytest.mark.parametrize("purpose", get_args(Purpose))
 def test_purposes_differ(purpose: Purpose) -> None:
     for chosen in ("en", "zh_CN"):
-        assert prompt_text(replace(REQUEST, purpose=purpose), chosen).description[0] == _TEXTS[chosen][purpose]
+        assert prompt_text(replace(REQUEST, purpose=purpose), chosen).description[0] == WORDS[chosen][purpose]
 
 
 def test_the_administrators_pin_is_called_so() -> None:
@@ -119,12 +120,12 @@ def test_the_question_before_the_last_try(chosen: Language) -> None:
     text = "\n".join(asked.description)
     for part in ("/usr/bin/wps", "4242", "采购合同.ofd", "某某公司合同专用章", "单位公章", "0123456789ABCDEF"):
         assert part in text
-    assert asked.description[0] == _TEXTS[chosen]["confirm"]
+    assert asked.description[0] == WORDS[chosen]["confirm"]
     assert any(word in asked.prompt for word in YES)
     assert "_Y" in asked.ok  # the key that means yes in a pinentry without a mouse
     assert "_N" in asked.cancel
     admin = confirm_text(replace(REQUEST, purpose="unblock_admin"), chosen)
-    assert admin.description[0] == _TEXTS[chosen]["confirm_admin"]
+    assert admin.description[0] == WORDS[chosen]["confirm_admin"]
 
 
 @pytest.mark.parametrize("chosen", LANGUAGES)
@@ -141,8 +142,8 @@ def test_every_text_fits_a_line_of_assuan(chosen: Language, purpose: Purpose) ->
         previous_wrong=True,
     )
     for lines in (
-        _lines(lambda shorter: prompt_text(request, chosen, wrong_length=True, shorter=shorter)),
-        _lines(lambda shorter: confirm_text(request, chosen, shorter=shorter)),
+        dialog_commands(lambda shorter: prompt_text(request, chosen, wrong_length=True, shorter=shorter)),
+        dialog_commands(lambda shorter: confirm_text(request, chosen, shorter=shorter)),
     ):
         assert max(len(line.encode()) for line in lines) < 1000
 
@@ -150,7 +151,11 @@ def test_every_text_fits_a_line_of_assuan(chosen: Language, purpose: Purpose) ->
 def test_unknown_program_and_no_document() -> None:
     caller = Caller(1000, 1000, 4242, None, None)
     lines = prompt_text(replace(REQUEST, occasion=Occasion(caller)), "en").description
-    assert lines[1:] == ("Program: unknown (pid 4242)", "Token: 单位公章 (serial 0123456789ABCDEF)")
+    assert lines[1:] == (
+        "Application: NOT PAIRED",
+        "Program: unknown (pid 4242)",
+        "Token: 单位公章 (serial 0123456789ABCDEF)",
+    )
     assert len(prompt_text(replace(REQUEST, occasion=Occasion(None)), "en").description) == 2
 
 

@@ -9,6 +9,7 @@ child's standard input and output: :meth:`asyncio.loop.sock_recv_into` fills a b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ __all__ = ["MAX_COMMAND", "AssuanClient", "AssuanError", "escape"]
 MAX_COMMAND = 1000
 """Octets of one line, LF included."""
 MAX_TRAFFIC = 64 * 1024
-"""Octets a pinentry may send in its whole life; a real one sends a few hundred."""
+"""Octets a pinentry may send in its whole life, which is one question; a real one sends a few hundred."""
 MAX_DATA = 512
 """Octets of decoded data that are kept; beyond them a PIN is too long anyway."""
 
@@ -56,6 +57,8 @@ class AssuanClient:
         self._buffer = bytearray(MAX_COMMAND)
         self._filled = 0
         self._received = 0
+        self.window_closed = False
+        """Whether the last answer came because the window was closed (``S BUTTON_INFO close``)."""
 
     def __repr__(self) -> str:
         return "AssuanClient()"
@@ -81,6 +84,20 @@ class AssuanClient:
         finally:
             wipe(data.octets)
 
+    async def goodbye(self) -> None:
+        """Say goodbye and wait for the end. Whatever comes but one answer to that was not asked for, and makes the
+        answers before doubtful.
+        """
+        await self._send("BYE")
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)  # one that does not know BYE ends with its input
+        answers = 0
+        while (end := await self._line()) >= 0:
+            answers += not self._buffer.startswith((b"S ", b"#"), 0, end)
+            self._drop(end + 1)
+            if answers > 1:
+                raise _failed("it answered more than it was asked")
+
     def close(self) -> None:
         wipe(self._buffer)
         self._sock.close()
@@ -89,31 +106,42 @@ class AssuanClient:
         octets = line.encode() + b"\n"
         if len(octets) > MAX_COMMAND:
             raise ValueError(f"an Assuan line has at most {MAX_COMMAND} octets")
+        if self._filled or self._readable():
+            raise _failed("it spoke before it was asked")
+        self.window_closed = False
         try:
             await asyncio.get_running_loop().sock_sendall(self._sock, octets)
         except OSError as error:
             raise _failed("it ended") from error
 
+    def _readable(self) -> bool:
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:  # nothing is there (the socket does not block), or the sending tells
+            return False
+
     async def _answer(self, data: _Data | None) -> None:
         while True:
-            end = await self._line_end()
+            end = await self._line()
+            if end < 0:
+                raise _failed("it ended")
             done = self._handle(end, data)
             self._drop(end + 1)
             if done:
                 return
 
-    async def _line_end(self) -> int:
-        """Return where the LF of the first line in the buffer is, after receiving it."""
+    async def _line(self) -> int:
+        """Return where the LF of the first line in the buffer is, after receiving it; -1 when no more comes."""
         loop = asyncio.get_running_loop()
         while (end := self._buffer.find(b"\n", 0, self._filled)) < 0:
             if self._filled == len(self._buffer):
                 raise _failed("it sent a line that is too long")
             try:
                 count = await loop.sock_recv_into(self._sock, memoryview(self._buffer)[self._filled :])
-            except OSError as error:
-                raise _failed("it ended") from error
+            except OSError:
+                return -1
             if count == 0:
-                raise _failed("it ended")
+                return -1
             self._filled += count
             self._received += count
             if self._received > MAX_TRAFFIC:
@@ -136,6 +164,9 @@ class AssuanClient:
             raise AssuanError(code)
         if buffer.startswith(b"S PASSWORD_FROM_CACHE", 0, end):
             raise _failed("it offered a stored PIN, which nobody allowed")
+        if buffer.startswith(b"S BUTTON_INFO close", 0, end):
+            self.window_closed = True
+            return False
         if buffer.startswith((b"S ", b"#"), 0, end):
             return False
         raise _failed("it does not speak the protocol")

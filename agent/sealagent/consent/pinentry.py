@@ -2,21 +2,38 @@
 
 No option that would let a pinentry keep the PIN anywhere is ever sent (``allow-external-password-cache``), and no
 ``SETKEYINFO`` that such a store would need.
+
+**What counts as yes.** Only ``OK`` to ``CONFIRM``, in time, from a program that then ends as it should. Cancel, a
+closed window (``S BUTTON_INFO close``, whatever follows), time that ran out, an end or nonsense are no. Two things a
+pinentry does by itself are met here (looked up in its sources, 1.2.1 and later):
+
+- Enter presses its default button. With curses and Qt that is OK, and a dialog may come up under the fingers of
+  somebody who types something else. So what was typed ahead is thrown away first, the focus is asked to be on Cancel
+  (1.3 and later do that), and a yes within :data:`HASTE_SECONDS` is asked again, as browsers do with their own
+  questions. The other way round, with OK as refusal and the third button as yes, Enter would be harmless, but then an
+  ``ERR`` would agree.
+- "Not confirmed" is also what a closed GTK 4 window and a pinentry-tty without its terminal answer. So a third button
+  only ever shows more, and shows nothing when the answer came faster than a person can see a dialog.
+
+Each question has a program of its own: a third button cannot be taken back, and answers cannot get out of step.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import shutil
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
-from sealagent.consent.assuan import MAX_COMMAND, AssuanClient, AssuanError, escape
+from sealagent.consent.assuan import AssuanClient, AssuanError
+from sealagent.consent.dialog import Extension, dialog_commands
+from sealagent.consent.lists import PINENTRY_PAGE, list_digest, page_from
+from sealagent.consent.program import EXIT_SECONDS, Running, running
 from sealagent.consent.prompter import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
@@ -27,8 +44,18 @@ from sealagent.consent.prompter import (
     pin_length_error,
     wipe,
 )
-from sealagent.consent.terminal import SavedTerminal
-from sealagent.consent.texts import Language, PromptText, confirm_text, consent_text, language, prompt_text
+from sealagent.consent.texts import (
+    Language,
+    PromptText,
+    confirm_text,
+    consent_text,
+    decide_text,
+    language,
+    look_text,
+    prompt_text,
+    session_text,
+)
+from sealagent.consent.turn import Turn
 from sealagent.errors import SealAgentError
 
 __all__ = ["PROGRAMS", "Pinentry", "PinentrySettings", "find_pinentry"]
@@ -36,13 +63,41 @@ __all__ = ["PROGRAMS", "Pinentry", "PinentrySettings", "find_pinentry"]
 PROGRAMS = ("pinentry", "pinentry-gnome3", "pinentry-qt", "pinentry-gtk-2", "pinentry-curses", "pinentry-tty")
 """Searched on PATH in this order; the first is what the distribution or the user chose."""
 SPARE_SECONDS = 5.0
-"""Seconds beyond the user's time until a pinentry that does not end by itself is killed."""
-EXIT_SECONDS = 1.0
-"""Seconds a pinentry has to end after it was asked to; curses needs them to clean up the terminal."""
+"""Seconds beyond the user's time until a pinentry that does not end by itself is killed; no answer counts then."""
+HASTE_SECONDS = 0.5
+"""A yes that comes sooner was not meant for the question: nobody has read it. Browsers wait as long."""
+MAX_HASTY = 3
+"""Times a question is asked whose yes comes too soon; then the answer is no."""
+PERSON_SECONDS = 0.05
+"""No person sees a dialog and presses a button in less."""
 
 # Error codes of libgpg-error (gpg-error.h).
 _TIMEOUT = 62
-_CANCELLED = frozenset({99, 114, 198})  # CANCELED, NOT_CONFIRMED, FULLY_CANCELED
+_NOT_CONFIRMED = 114
+_CANCELLED = frozenset({99, _NOT_CONFIRMED, 198})  # CANCELED, FULLY_CANCELED
+
+_TAKES_FOCUS = ("curses", "efl", "fltk", "gtk", "qt", "tqt", "tty")
+"""GnuPG's own pinentries; from 1.3 on they know where the focus should be, before they pass it over."""
+_TWO_BUTTONS = frozenset({"gnome3"})
+"""Flavors without a third button (GcrPrompt has two)."""
+
+Compose = Callable[[str, bool, int], PromptText]
+"""Makes the words from the flavor, whether the question is asked again, and how many times shorter names are to be."""
+
+
+class _Said(Enum):
+    YES = "yes"
+    NO = "no"
+    MORE = "more"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    said: _Said
+    flavor: str
+    seconds: float
+    consent: Consent | None = None
+    """The whole answer, of a program that has an :class:`Extension`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +138,26 @@ def find_pinentry(programs: Sequence[str], search_path: str | None) -> str | Non
 
 
 class Pinentry:
-    """A :class:`~sealagent.consent.prompter.Prompter` that starts a pinentry for each PIN, one at a time."""
+    """A :class:`~sealagent.consent.prompter.Prompter` that starts a pinentry for each question, one at a time.
+
+    :param extensions: of pinentry programs that can do more.
+    """
 
     person = True
 
-    def __init__(self, settings: PinentrySettings) -> None:
+    def __init__(self, settings: PinentrySettings, extensions: Sequence[Extension] = ()) -> None:
         self._settings = settings
         self._language = language(settings.environ)
-        self._turn = asyncio.Lock()
+        self._extensions = {extension.flavor: extension for extension in extensions}
+        self._turn = Turn()
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
         """Show one dialog. Cancelling the wait ends the program."""
         pin = bytearray()
         async with self._turn:
             try:
-                async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as client:
-                    pin = await self._dialog(client, request)
+                async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as program:
+                    pin = await self._dialog(program, request)
             except BaseException as error:
                 wipe(pin)  # the program misbehaved, or nobody waits any more, after the PIN was there
                 if isinstance(error, TimeoutError):
@@ -109,144 +168,184 @@ class Pinentry:
         return pin
 
     async def confirm(self, request: ConsentRequest) -> Consent:
-        """Show one question; every way to leave it but its yes is no."""
-        agreed = await self._question(lambda shorter: consent_text(request, self._language, shorter=shorter))
-        return Consent.ONCE if agreed else Consent.NO
+        """Show the question, a list page by page; every way to leave it but its yes is no."""
+        async with self._turn:
+            if request.question == "batch" and request.occasion.items:
+                return await self._list(request)
+
+            def compose(flavor: str, again: bool, shorter: int) -> PromptText:
+                return consent_text(request, self._language, again=again, shorter=shorter)
+
+            reply = await self._agreed(request, compose)
+            if reply.consent is not None or reply.said is not _Said.YES:
+                return reply.consent or Consent.NO
+            if request.question == "use" and request.offer_session and await self._for_session(request):
+                return Consent.SESSION
+            return Consent.ONCE
 
     async def confirm_last_try(self, request: PinRequest) -> bool:
         """Show one question; every way to leave it but its yes is no."""
-        return await self._question(lambda shorter: confirm_text(request, self._language, shorter=shorter))
 
-    async def _question(self, text_of: Callable[[int], PromptText]) -> bool:
+        def compose(flavor: str, again: bool, shorter: int) -> PromptText:
+            return confirm_text(request, self._language, again=again, shorter=shorter)
+
         async with self._turn:
-            try:
-                async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as client:
-                    await self._prepared(client)
-                    for line in _lines(text_of):
-                        await client.command(line)
-                    await self._limited(client)
-                    await client.command("CONFIRM")
-            except TimeoutError:
-                raise _timeout() from None
-            except AssuanError as error:
-                if error.code in _CANCELLED:
-                    return False
-                raise _answered(error.code) from None
-        return True
+            return (await self._agreed(request, compose)).said is _Said.YES
 
-    async def _prepared(self, client: AssuanClient) -> None:
-        await client.greeting()
-        for option in self._options():
-            with contextlib.suppress(AssuanError):  # an option it does not know changes nothing
-                await client.command(f"OPTION {option}")
+    async def _for_session(self, request: ConsentRequest) -> bool:
+        """Ask, after a yes, whether it holds on. A program that misbehaves now takes that yes along."""
 
-    async def _limited(self, client: AssuanClient) -> None:
-        await client.command(f"SETTIMEOUT {math.ceil(self._settings.timeout)}")
+        def compose(flavor: str, again: bool, shorter: int) -> PromptText:
+            return session_text(request, self._language, again=again, shorter=shorter)
 
-    async def _dialog(self, client: AssuanClient, request: PinRequest) -> bytearray:
-        await self._prepared(client)
+        try:
+            return (await self._agreed(request, compose)).said is _Said.YES
+        except SealAgentError as error:
+            if error.code == "prompt_timeout":
+                return False
+            raise
+
+    async def _list(self, request: ConsentRequest) -> Consent:
+        items, chosen = request.occasion.items, self._language
+        digest = list_digest(items)
+        page = page_from(items, 0, PINENTRY_PAGE, digest)
+
+        def looks(flavor: str) -> bool:
+            return flavor in _TWO_BUTTONS and not page.final
+
+        def compose(flavor: str, again: bool, shorter: int) -> PromptText:
+            if looks(flavor):
+                return look_text(request, chosen, page, shorter=shorter)
+            return consent_text(request, chosen, page=page, again=again, shorter=shorter)
+
+        def decide(flavor: str, again: bool, shorter: int) -> PromptText:
+            return decide_text(request, chosen, page, again=again, shorter=shorter)
+
+        while True:
+            reply = await self._agreed(request, compose, harmless=looks)
+            if reply.consent is not None:
+                return reply.consent
+            if looks(reply.flavor) and reply.said is _Said.NO:
+                reply = await self._agreed(request, decide)
+            elif looks(reply.flavor) or reply.said is _Said.MORE:
+                page = page_from(items, page.last, PINENTRY_PAGE, digest)
+                continue
+            return Consent.ONCE if reply.said is _Said.YES else Consent.NO
+
+    async def _agreed(
+        self, request: PinRequest | ConsentRequest, compose: Compose, harmless: Callable[[str], bool] = lambda _: False
+    ) -> _Reply:
+        """Ask, and ask again while the yes comes too soon.
+
+        :param harmless: says for a flavor whether a yes to this agrees to nothing.
+        """
+        for attempt in range(MAX_HASTY):
+            reply = await self._question(request, compose, attempt > 0)
+            if reply.said is _Said.MORE and reply.seconds < PERSON_SECONDS:
+                break
+            if reply.said is not _Said.YES or reply.seconds >= HASTE_SECONDS or harmless(reply.flavor):
+                return reply
+        return _Reply(_Said.NO, reply.flavor, reply.seconds, reply.consent and Consent.NO)
+
+    async def _question(self, request: PinRequest | ConsentRequest, compose: Compose, again: bool) -> _Reply:
+        """Show one question to one program."""
+        loop, data = asyncio.get_running_loop(), bytearray()
+        more = False
+        try:
+            async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as program:
+                client, flavor = program.client, program.flavor
+                extension = self._extensions.get(flavor)
+                lines = self.commands(request, flavor, lambda shorter: compose(flavor, again, shorter))
+                more = any(line.startswith("SETNOTOK ") for line in lines)
+                for line in lines:
+                    await client.command(line)
+                program.terminal.forget_typed()
+                focus = " --focus=cancel" if flavor.startswith(_TAKES_FOCUS) else ""
+                began = loop.time()
+                try:
+                    if extension is not None and isinstance(request, ConsentRequest):
+                        data = await client.ask("CONFIRM")
+                    else:
+                        await client.command(f"CONFIRM{focus}")
+                except AssuanError as error:
+                    if error.code not in _CANCELLED:
+                        raise
+                    more = more and error.code == _NOT_CONFIRMED and not client.window_closed
+                    return _Reply(_Said.MORE if more else _Said.NO, flavor, loop.time() - began)
+                seconds = loop.time() - began
+                if client.window_closed:
+                    return _Reply(_Said.NO, flavor, seconds)
+                if seconds > self._settings.timeout:
+                    raise _timeout()
+                await self._ended(client)
+                consent = (
+                    extension.consent(request, data) if extension and isinstance(request, ConsentRequest) else None
+                )
+                said = _Said.NO if consent is Consent.NO else _Said.YES
+                return _Reply(said, flavor, seconds, consent)
+        except TimeoutError:
+            raise _timeout() from None
+        except AssuanError as error:
+            raise _answered(error.code) from None
+
+    async def _ended(self, client: AssuanClient) -> None:
+        """See to it that a yes was the only thing the program had to say."""
+        try:
+            async with asyncio.timeout(EXIT_SECONDS):
+                await client.goodbye()
+        except TimeoutError:
+            raise SealAgentError("prompt_failed", "the pinentry program failed: it did not end") from None
+
+    async def _dialog(self, program: Running, request: PinRequest) -> bytearray:
+        client, flavor = program.client, program.flavor
         for attempt in range(MAX_ATTEMPTS):
-            for line in _commands(request, self._language, attempt > 0):
+
+            def text_of(shorter: int, wrong_length: bool = attempt > 0) -> PromptText:
+                return prompt_text(request, self._language, wrong_length=wrong_length, shorter=shorter)
+
+            for line in self.commands(request, flavor, text_of):
                 await client.command(line)
-            await self._limited(client)
+            program.terminal.forget_typed()
             pin = await client.ask("GETPIN")
             if length_fits(pin):
                 return pin
             wipe(pin)
         raise pin_length_error()
 
-    def _options(self) -> list[str]:
+    def commands(
+        self, request: PinRequest | ConsentRequest, flavor: str, text_of: Callable[[int], PromptText]
+    ) -> list[str]:
+        """Return all commands that fill a dialog, up to ``GETPIN`` or ``CONFIRM``.
+
+        :param flavor: what the program answered to ``GETINFO flavor``.
+        :param text_of: gives the words, with foreign names as many times shorter as it is told.
+        """
+        extension = self._extensions.get(flavor)
+        if extension is None:
+            extended: list[str] = []
+        else:
+            extended = [*extension.commands(request, self._language)]
+            if isinstance(request, ConsentRequest):  # one dialog for all of it
+                again = text_of(1).error is not None
+                text_of = functools.partial(_whole, request, self._language, again)
+        return [*dialog_commands(text_of), f"SETTIMEOUT {math.ceil(self._settings.timeout)}", *extended]
+
+    def _program(self) -> contextlib.AbstractAsyncContextManager[Running]:
         settings = self._settings
-        given = {
+        options = {
             "ttyname": settings.ttyname,
             "ttytype": settings.ttytype,
             "lc-ctype": settings.lc_ctype,
             "lc-messages": settings.lc_ctype,
             "display": settings.display,
         }
-        return [f"{name}={escape(value)}" for name, value in given.items() if value]
-
-    @contextlib.asynccontextmanager
-    async def _program(self) -> AsyncIterator[AssuanClient]:
-        """Run the program; on the way out it is ended, by force if need be, and its terminal put right."""
-        settings = self._settings
-        arguments = ["--display", settings.display] if settings.display else []
-        ours, theirs = socket.socketpair()
-        with contextlib.ExitStack() as stack:
-            client = AssuanClient(ours)
-            stack.callback(client.close)
-            terminal = stack.enter_context(SavedTerminal(settings.ttyname))
-            with theirs:
-                try:
-                    process = await asyncio.create_subprocess_exec(
-                        settings.program,
-                        *arguments,
-                        stdin=theirs.fileno(),
-                        stdout=theirs.fileno(),
-                        stderr=asyncio.subprocess.DEVNULL,
-                        env=dict(settings.environ),
-                        start_new_session=True,  # the terminal's Ctrl-C is the dialog's, not a signal to us both
-                    )
-                except (OSError, ValueError) as error:
-                    message = f"{settings.program} cannot be started: {error}"
-                    raise SealAgentError("prompt_unavailable", message) from error
-            try:
-                yield client
-            except BaseException as error:
-                if not isinstance(error, AssuanError):
-                    _signal(process, signal.SIGTERM)
-                    stack.callback(terminal.restore)
-                raise
-            finally:
-                client.close()
-                await _end(process)
+        return running(
+            settings.program, settings.environ, ttyname=settings.ttyname, display=settings.display, options=options
+        )
 
 
-def _commands(request: PinRequest, chosen: Language, wrong_length: bool) -> list[str]:
-    """Return the commands that fill the dialog."""
-    return _lines(lambda shorter: prompt_text(request, chosen, wrong_length=wrong_length, shorter=shorter))
-
-
-def _lines(text_of: Callable[[int], PromptText]) -> list[str]:
-    """Return the commands that show a text, each within the length of an Assuan line.
-
-    :param text_of: gives the text, with foreign names as many times shorter as it is told.
-    """
-    for shorter in (1, 2, 4):
-        text = text_of(shorter)
-        commands = {
-            "SETTITLE": text.title,
-            "SETDESC": "\n".join(text.description),
-            "SETPROMPT": text.prompt,
-            "SETOK": text.ok,
-            "SETCANCEL": text.cancel,
-        }
-        if text.error:
-            commands["SETERROR"] = text.error
-        lines = [f"{name} {escape(value)}" for name, value in commands.items()]
-        if max(len(line.encode()) for line in lines) < MAX_COMMAND:
-            break
-    return lines
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Wait for the program, which ends when its connection does; then ask, then kill."""
-    try:
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), EXIT_SECONDS)
-                return
-            _signal(process, sign)
-        await process.wait()
-    finally:
-        if process.returncode is None:  # the wait itself was cancelled
-            _signal(process, signal.SIGKILL)
-
-
-def _signal(process: asyncio.subprocess.Process, sign: signal.Signals) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, sign)
+def _whole(request: ConsentRequest, chosen: Language, again: bool, shorter: int) -> PromptText:
+    return consent_text(request, chosen, again=again, shorter=shorter)
 
 
 def _answered(code: int) -> SealAgentError:

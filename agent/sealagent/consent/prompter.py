@@ -160,6 +160,8 @@ class ConsentRequest:
     token_serial: str | None = None
     name: str | None = None
     """``pair``, ``rename``: the name that the application gives itself, or is to get; shown as such."""
+    application: str | None = None
+    """``rename``, ``grant``, ``ungrant``: name, so far, of the application concerned; who asks may be another."""
     code: str | None = None
     """``pair``: six digits that the application shows, too."""
     terms: GrantTerms | None = None

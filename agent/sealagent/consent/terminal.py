@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import termios
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
 
 from sealagent.consent.prompter import (
@@ -48,6 +48,12 @@ class SavedTerminal:
     def restore(self) -> None:
         if self._fd is not None and self._settings is not None:
             _set(self._fd, self._settings)
+
+    def forget_typed(self) -> None:
+        """Throw away what was typed before a prompt is there: it was meant for something else."""
+        if self._fd is not None:
+            with _undisturbed(), contextlib.suppress(OSError, termios.error):
+                termios.tcflush(self._fd, termios.TCIFLUSH)
 
     def __enter__(self) -> SavedTerminal:
         return self
@@ -235,10 +241,15 @@ class _Line:
 
 
 def _set(fd: int, settings: list[object], when: int = termios.TCSADRAIN) -> None:
+    with _undisturbed(), contextlib.suppress(OSError, termios.error):  # the terminal may be gone
+        termios.tcsetattr(fd, when, settings)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
     """Change a terminal even from the background, where SIGTTOU would stop the daemon."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
-        with contextlib.suppress(OSError, termios.error):  # the terminal may be gone
-            termios.tcsetattr(fd, when, settings)  # type: ignore[arg-type]
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,112 +1,51 @@
-"""What the prompts say, in Chinese and English, from one table; and how foreign text is shown in them."""
+"""What the prompts say: the words of :mod:`sealagent.consent.words`, put together for one request.
+
+Who asks and what is asked stand on lines of their own, each foreign text cleaned and bounded. All of it fits one line
+of Assuan (1,000 octets): where it would not, every foreign text is made two, four or eight times shorter.
+"""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from sealagent.consent.prompter import MAX_PIN, MIN_PIN, SPENDING, ConsentRequest, Occasion, PinRequest, Purpose
+from sealagent.consent.lists import Page, list_digest
+from sealagent.consent.prompter import MAX_PIN, MIN_PIN, SPENDING, ConsentRequest, GrantTerms, Occasion, PinRequest
+from sealagent.consent.shown import grouped, shown
+from sealagent.consent.words import ONE_PIN, WORDS, YES, Language
+from sealagent.uses import Operation
 from sealdrivers.contract import PinState
 
-__all__ = ["YES", "Language", "PromptText", "confirm_text", "consent_text", "language", "prompt_text", "shown"]
+__all__ = [
+    "YES",
+    "Language",
+    "PromptText",
+    "confirm_text",
+    "consent_text",
+    "decide_text",
+    "language",
+    "look_text",
+    "prompt_text",
+    "session_text",
+    "shown",
+]
 
-Language = Literal["zh_CN", "en"]
-
-# Octets of UTF-8 that each foreign text may take. Together with our own words they keep the whole description within
-# one Assuan line (1,000 octets).
+# Octets that each foreign text may take in a line of Assuan.
 MAX_DOCUMENT = 150
 MAX_PROGRAM = 180
+MAX_PARENT = 80
 MAX_SEAL = 120
 MAX_LABEL = 96
 MAX_SERIAL = 48
-
-YES = frozenset({"yes", "是"})
-"""Words that confirm on a terminal, in either language; every other line is no."""
-
-_TEXTS: dict[Language, dict[str, str]] = {
-    "en": {
-        "title": "SealAgent",
-        "ok": "OK",
-        "cancel": "Cancel",
-        "unlock": "A program asks to use your seal. Enter the PIN only if you asked for it.",
-        "change_old": "Change the PIN: enter the present PIN.",
-        "change_new": "Change the PIN: enter the new PIN.",
-        "change_repeat": "Change the PIN: enter the new PIN once more.",
-        "unblock_admin": "Unblock the PIN: enter the ADMINISTRATOR's PIN of the token, not your own.",
-        "unblock_new": "Unblock the PIN: enter the new PIN of the user.",
-        "unblock_repeat": "Unblock the PIN: enter the new PIN of the user once more.",
-        "prompt": "PIN:",
-        "prompt_admin": "Administrator's PIN:",
-        "prompt_new": "New PIN:",
-        "confirm": "ONE TRY IS LEFT for the PIN. If the next PIN is wrong, the token is locked.",
-        "confirm_admin": "ONE TRY IS LEFT for the ADMINISTRATOR's PIN. If it is wrong, that PIN is locked for good.",
-        "confirm_question": "Go on only if you are sure of the PIN. Spend the last try?",
-        "confirm_prompt": "Type yes to go on; anything else stops:",
-        "use": "A program asks to use your seal. Allow it only if you asked for it.",
-        "allow": "_Allow",
-        "deny": "_Deny",
-        "confirm_ok": "_Yes, spend it",
-        "confirm_cancel": "_No",
-        "program": "Program: {path} (pid {pid})",
-        "program_unknown": "Program: unknown (pid {pid})",
-        "document": "Document: {name}",
-        "seal": "Seal: {name}",
-        "token": "Token: {label} (serial {serial})",
-        "tries": "Tries left: {count}",
-        "factory": "It is still the factory's PIN. Change it: sealagent token change-pin",
-        "low": "A wrong PIN was entered before.",
-        "final": "LAST TRY: another wrong PIN locks the token.",
-        "locked": "The PIN is locked.",
-        "wrong": "The PIN was wrong.",
-        "length": "A PIN has {minimum} to {maximum} octets.",
-    },
-    "zh_CN": {
-        "title": "SealAgent 电子印章",
-        "ok": "确定",
-        "cancel": "取消",
-        "unlock": "有程序请求使用您的印章。只有确为您本人发起时才输入 PIN。",
-        "change_old": "修改 PIN：请输入当前 PIN。",
-        "change_new": "修改 PIN：请输入新 PIN。",
-        "change_repeat": "修改 PIN：请再次输入新 PIN。",
-        "unblock_admin": "解锁 PIN：请输入密码钥匙的【管理员 PIN】（不是您自己的 PIN）。",
-        "unblock_new": "解锁 PIN：请输入新的用户 PIN。",
-        "unblock_repeat": "解锁 PIN：请再次输入新的用户 PIN。",
-        "prompt": "PIN：",
-        "prompt_admin": "管理员 PIN：",
-        "prompt_new": "新 PIN：",
-        "confirm": "PIN 只剩最后一次机会：再输错，密码钥匙将被锁定。",
-        "confirm_admin": "【管理员 PIN】只剩最后一次机会：再输错，它将永久锁定。",
-        "confirm_question": "确信 PIN 无误时才继续。是否使用最后一次机会？",
-        "confirm_prompt": "输入“是”或 yes 继续，其他任何输入均停止：",
-        "use": "有程序请求使用您的印章。只有确为您本人发起时才允许。",
-        "allow": "允许(_A)",
-        "deny": "拒绝(_D)",
-        "confirm_ok": "是，使用(_Y)",
-        "confirm_cancel": "否(_N)",
-        "program": "程序：{path}（进程 {pid}）",
-        "program_unknown": "程序：未知（进程 {pid}）",
-        "document": "文件：{name}",
-        "seal": "印章：{name}",
-        "token": "密码钥匙：{label}（序列号 {serial}）",
-        "tries": "剩余次数：{count}",
-        "factory": "当前仍为出厂 PIN，请修改：sealagent token change-pin",
-        "low": "此前输入过错误的 PIN。",
-        "final": "最后一次机会：再输错将锁定密码钥匙。",
-        "locked": "PIN 已锁定。",
-        "wrong": "PIN 错误。",
-        "length": "PIN 长度须为 {minimum} 至 {maximum} 字节。",
-    },
-}
-
-
-_PROMPTS: dict[Purpose, str] = {
-    "unblock_admin": "prompt_admin",
-    "unblock_new": "prompt_new",
-    "unblock_repeat": "prompt_new",
-}
-"""What stands before the entry, where it is not the present PIN of the user."""
+MAX_NAME = 96
+"""Of an application."""
+MAX_ORIGIN = 120
+MAX_WORD = 32
+"""A format, a time, the name of an act."""
+FIRST_ITEMS = 3
+"""Items of a batch that a PIN prompt shows; whoever needs to see all of them is asked for consent."""
+LEAST = 12
+"""No foreign text is made shorter than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +58,11 @@ class PromptText:
     error: str | None
     """Why the user is asked again."""
     prompt: str
+    """Before what is typed."""
     ok: str
     cancel: str
+    more: str | None = None
+    """A third button, which shows more of a list and agrees to nothing."""
 
 
 def language(environ: Mapping[str, str]) -> Language:
@@ -140,96 +82,271 @@ def prompt_text(request: PinRequest, chosen: Language, *, wrong_length: bool = F
     :param wrong_length: the entry before was empty or too long.
     :param shorter: divides the octets that foreign texts may take.
     """
-    texts = _TEXTS[chosen]
-    lines = [texts[request.purpose], *_circumstances(request, texts, shorter)]
+    words = _Words(chosen, shorter)
+    head = request.purpose if request.purpose != "unlock" else f"unlock{_what_of(request.occasion)}"
+    lines = [words(head), *_circumstances(request, words)]
     if request.purpose in SPENDING:
-        lines.extend(_tries(request.pin, texts))
-    error = texts["wrong"] if request.previous_wrong else None
+        lines.extend(_tries(request.pin, words))
+    error = words("wrong") if request.previous_wrong else None
     if wrong_length:
-        error = texts["length"].format(minimum=MIN_PIN, maximum=MAX_PIN)
-    prompt = texts[_PROMPTS.get(request.purpose, "prompt")]
-    return PromptText(texts["title"], tuple(lines), error, prompt, texts["ok"], texts["cancel"])
+        error = words("length", minimum=MIN_PIN, maximum=MAX_PIN)
+    prompt = words(ONE_PIN.get(request.purpose, "prompt"))
+    return PromptText(words("title"), tuple(lines), error, prompt, words("ok"), words("cancel"))
 
 
-def confirm_text(request: PinRequest, chosen: Language, *, shorter: int = 1) -> PromptText:
+def confirm_text(request: PinRequest, chosen: Language, *, again: bool = False, shorter: int = 1) -> PromptText:
     """Return the words that ask whether the last try may be spent.
 
-    :param shorter: divides the octets that foreign texts may take.
+    :param again: the answer before came too fast to count. :param shorter: divides the octets of foreign texts.
     """
-    texts = _TEXTS[chosen]
-    what = texts["confirm_admin" if request.purpose == "unblock_admin" else "confirm"]
-    lines = (what, *_circumstances(request, texts, shorter), texts["confirm_question"])
+    words = _Words(chosen, shorter)
+    what = words("confirm_admin" if request.purpose == "unblock_admin" else "confirm")
+    lines = [what, *_circumstances(request, words), words("confirm_question")]
+    return _question(words, lines, "confirm_prompt", "confirm_ok", "confirm_cancel", again=again)
+
+
+def consent_text(
+    request: ConsentRequest, chosen: Language, *, page: Page | None = None, again: bool = False, shorter: int = 1
+) -> PromptText:
+    """Return the words that ask for consent.
+
+    :param page: of a batch's list; its third button is there while pages follow.
+    :param again: the answer before came too fast to count. :param shorter: divides the octets of foreign texts.
+    """
+    words = _Words(chosen, shorter)
+    lines = [*_asked(request, words, page)]
+    if page is not None:
+        prompt = "confirm_batch" if page.final else "confirm_page"
+        more = None if page.final else words("more")
+        return _question(words, lines, prompt, "approve", "deny", again=again, more=more, count=page.count)
+    ok = {"pair": "pair_ok", "changed": "changed_ok", "rename": "rename_ok", "ungrant": "ungrant_ok"}
+    prompt = "confirm_session" if request.offer_session and request.question == "use" else "confirm_consent"
+    return _question(words, lines, prompt, ok.get(request.question, "allow"), "deny", again=again)
+
+
+def session_text(request: ConsentRequest, chosen: Language, *, again: bool = False, shorter: int = 1) -> PromptText:
+    """Return the words that ask, after a yes, whether it holds until the token is locked; parameters as above."""
+    words = _Words(chosen, shorter)
+    occasion = request.occasion
+    lines = [words("session"), *_operation(occasion, words), *_application(occasion, words), *_seal(occasion, words)]
+    return _question(words, lines, "confirm_consent", "session_ok", "session_cancel", again=again)
+
+
+def look_text(request: ConsentRequest, chosen: Language, page: Page, *, shorter: int = 1) -> PromptText:
+    """Return the words that show a page of a list where there are two buttons only: neither agrees to anything."""
+    words = _Words(chosen, shorter)
+    return _question(words, [*_asked(request, words, page)], "confirm_page", "look_ok", "look_cancel", count=page.count)
+
+
+def decide_text(
+    request: ConsentRequest, chosen: Language, page: Page, *, again: bool = False, shorter: int = 1
+) -> PromptText:
+    """Return the words that ask about a list that was shown that way, up to a page."""
+    words = _Words(chosen, shorter)
+    lines = [
+        words("decide", last=page.last, count=page.count),
+        words("batch_of", count=page.count, digest=grouped(page.digest)),
+        *_occasion(request.occasion, words),
+    ]
+    return _question(words, lines, "confirm_batch", "approve", "deny", again=again, count=page.count)
+
+
+class _Words:
+    """The words of one language, with foreign texts cut to their share."""
+
+    def __init__(self, chosen: Language, shorter: int) -> None:
+        self._words = WORDS[chosen]
+        self._shorter = shorter
+
+    def __call__(self, key: str, /, **facts: object) -> str:
+        return self._words[key].format(**facts)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._words
+
+    def cut(self, text: str, octets: int) -> str:
+        return shown(text, max(LEAST, octets // self._shorter))
+
+
+def _question(
+    words: _Words,
+    lines: list[str],
+    prompt: str,
+    ok: str,
+    cancel: str,
+    *,
+    again: bool = False,
+    more: str | None = None,
+    count: int = 0,
+) -> PromptText:
     return PromptText(
-        texts["title"], lines, None, texts["confirm_prompt"], texts["confirm_ok"], texts["confirm_cancel"]
+        words("title"),
+        tuple(lines),
+        words("again") if again else None,
+        words(prompt, count=count),
+        words(ok, count=count),
+        words(cancel),
+        more,
     )
 
 
-def consent_text(request: ConsentRequest, chosen: Language, *, shorter: int = 1) -> PromptText:
-    """Return the words that ask for consent.
+def _asked(request: ConsentRequest, words: _Words, page: Page | None) -> list[str]:
+    """Return the question, and all that belongs to it."""
+    lines = [*_headline(request, words, page)]
+    if request.application is not None:
+        lines.append(words("concerned", name=words.cut(request.application, MAX_NAME)))
+    if request.terms is not None:
+        lines.extend(_terms(request.terms, words))
+    lines.extend(_occasion(request.occasion, words, items=page is None))
+    if request.token_label is not None:
+        lines.append(_token(request.token_label, request.token_serial or "", words))
+    if page is not None:
+        lines.append(words("items", first=page.first, last=page.last, count=page.count, digest=grouped(page.digest)))
+        lines.extend(page.lines)
+    return lines
 
-    :param shorter: divides the octets that foreign texts may take.
-    """
-    texts = _TEXTS[chosen]
-    lines = (texts["use"], *_occasion(request.occasion, texts, shorter))
-    return PromptText(texts["title"], lines, None, texts["confirm_prompt"], texts["allow"], texts["deny"])
+
+def _headline(request: ConsentRequest, words: _Words, page: Page | None) -> list[str]:
+    question = request.question
+    forbids = request.terms is not None and request.terms.forbids
+    head = {
+        "use": f"use{_what_of(request.occasion)}",
+        "grant": "grant_forbid" if forbids else "grant_allow",
+        "ungrant": "ungrant_forbid" if request.terms is None or forbids else "ungrant_allow",
+    }.get(question, question)
+    count = page.count if page is not None else len(request.occasion.items)
+    lines = [words(head, count=count)]
+    if request.code is not None:
+        lines.append(words("code", code=_code(request.code)))
+    if request.name is not None:
+        claims = "new_name" if question == "rename" else "claims"
+        lines.append(words(claims, name=words.cut(request.name, MAX_NAME)))
+    return lines
 
 
-def _circumstances(request: PinRequest, texts: Mapping[str, str], shorter: int) -> list[str]:
+def _what_of(occasion: Occasion) -> str:
+    """Return which of the headlines says what is to be used."""
+    if occasion.operation is Operation.MANAGE:
+        return "_manage"
+    return "_key" if occasion.operation is Operation.RAW else ""
+
+
+def _code(code: str) -> str:
+    """Return six digits as two groups of three."""
+    clean = shown(code, MAX_WORD)
+    return f"{clean[:3]} {clean[3:]}" if len(clean) == 6 else clean
+
+
+def _terms(terms: GrantTerms, words: _Words) -> list[str]:
+    what = words(f"what_{terms.operation}")
+    lines = [words("terms_forbid" if terms.forbids else "terms_allow", what=what)]
+    if terms.operation is not Operation.MANAGE:
+        if terms.seal is not None:
+            lines.append(words("seal", name=words.cut(terms.seal, MAX_SEAL)))
+        elif terms.key is None and terms.operation is not Operation.RAW:
+            lines.append(words("any_seal"))
+        if terms.key is not None:
+            lines.append(words("key", name=words.cut(terms.key, MAX_LABEL)))
+        elif terms.operation is Operation.RAW:
+            lines.append(words("any_key"))
+    if terms.formats:
+        lines.append(words("formats", formats=words.cut(", ".join(terms.formats), 2 * MAX_WORD)))
+    elif terms.operation is Operation.DOCUMENT:
+        lines.append(words("any_format"))
+    if not terms.forbids:
+        lines.append(words("any_count") if terms.count is None else words("count", count=terms.count))
+    if terms.not_before is not None:
+        lines.append(words("not_before", time=words.cut(terms.not_before, MAX_WORD)))
+    lines.append(
+        words("no_end") if terms.expires is None else words("expires", time=words.cut(terms.expires, MAX_WORD))
+    )
+    if terms.hours is not None:
+        lines.append(words("hours", hours=words.cut(terms.hours, MAX_WORD)))
+    return lines
+
+
+def _circumstances(request: PinRequest, words: _Words) -> list[str]:
     """Return who asks, for what, and of which token."""
-    lines = _occasion(request.occasion, texts, shorter)
-    label, serial = shown(request.token_label, MAX_LABEL // shorter), shown(request.token_serial, MAX_SERIAL // shorter)
-    lines.append(texts["token"].format(label=label, serial=serial))
-    return lines
+    return [*_occasion(request.occasion, words), _token(request.token_label, request.token_serial, words)]
 
 
-def _occasion(occasion: Occasion, texts: Mapping[str, str], shorter: int) -> list[str]:
+def _token(label: str, serial: str, words: _Words) -> str:
+    return words("token", label=words.cut(label, MAX_LABEL), serial=words.cut(serial, MAX_SERIAL))
+
+
+def _occasion(occasion: Occasion, words: _Words, *, items: bool = True) -> list[str]:
     """Return who asks, and for what."""
-    lines = []
-    if occasion.caller and occasion.caller.executable:
-        lines.append(
-            texts["program"].format(
-                path=shown(occasion.caller.executable, MAX_PROGRAM // shorter), pid=occasion.caller.pid
-            )
-        )
-    elif occasion.caller:
-        lines.append(texts["program_unknown"].format(pid=occasion.caller.pid))
+    lines = [*_operation(occasion, words)]
+    if items and occasion.items:
+        lines.append(words("batch_of", count=len(occasion.items), digest=grouped(list_digest(occasion.items))))
+        for number, text in enumerate(occasion.items[:FIRST_ITEMS], 1):
+            lines.append(words("item", number=number, text=words.cut(text, MAX_SERIAL)))
     if occasion.document is not None:
-        lines.append(texts["document"].format(name=shown(occasion.document, MAX_DOCUMENT // shorter)))
-    if occasion.seal is not None:
-        lines.append(texts["seal"].format(name=shown(occasion.seal, MAX_SEAL // shorter)))
+        lines.append(words("document", name=_document(occasion, words)))
+    if occasion.digest is not None:
+        lines.append(words("digest", digits=grouped(occasion.digest)))
+    lines.extend(_seal(occasion, words))
+    lines.extend(_application(occasion, words))
     return lines
 
 
-def shown(text: str, octets: int) -> str:
-    """Make foreign text safe to show on one line.
-
-    Control and format characters (among them the overrides of writing direction), separators, surrogates and
-    unassigned code points go; white space becomes one space; what is longer than ``octets`` of UTF-8 loses its middle,
-    so that the end of a path and the suffix of a name stay.
-    """
-    if len(text) > 8 * octets:  # a name of megabytes costs no more than a long one
-        text = text[: 4 * octets] + text[-4 * octets :]
-    spaced = " ".join(text.split())
-    kept = "".join(c for c in spaced if c == " " or unicodedata.category(c)[0] not in "CZ")
-    encoded = kept.encode()
-    if len(encoded) <= octets:
-        return kept
-    room = octets - len("…".encode())
-    front = encoded[: room - room // 2].decode(errors="ignore")
-    back = encoded[len(encoded) - room // 2 :].decode(errors="ignore")
-    return f"{front}…{back}"
+def _operation(occasion: Occasion, words: _Words) -> list[str]:
+    if occasion.operation is None:
+        return []
+    if occasion.operation is Operation.MANAGE and occasion.act is not None:
+        act = f"act_{occasion.act}"
+        return [words(act if act in words else "act_other", name=words.cut(occasion.act, MAX_WORD))]
+    return [words(f"do_{occasion.operation}")]
 
 
-def _tries(pin: PinState, texts: Mapping[str, str]) -> list[str]:
+def _seal(occasion: Occasion, words: _Words) -> list[str]:
+    lines = []
+    if occasion.seal is not None:
+        lines.append(words("seal", name=words.cut(occasion.seal, MAX_SEAL)))
+    if occasion.key is not None:
+        lines.append(words("key", name=words.cut(occasion.key, MAX_LABEL)))
+    return lines
+
+
+def _document(occasion: Occasion, words: _Words) -> str:
+    name, kind, pages = words.cut(occasion.document or "", MAX_DOCUMENT), occasion.kind, occasion.pages
+    if kind is None and pages is None:
+        return name
+    if pages is None:
+        return words("of_kind", name=name, kind=words.cut(kind or "", MAX_WORD))
+    form = "page" if pages == 1 else "pages"
+    if kind is None:
+        return words(form, name=name, pages=pages)
+    return words(f"of_{form}", name=name, kind=words.cut(kind, MAX_WORD), pages=pages)
+
+
+def _application(occasion: Occasion, words: _Words) -> list[str]:
+    """Return who asks, as the holder named it and as the kernel knows it."""
+    caller = occasion.caller
+    if caller is None:
+        return []
+    lines = [words("unpaired") if caller.name is None else words("paired", name=words.cut(caller.name, MAX_NAME))]
+    if caller.executable:
+        lines.append(words("program", path=words.cut(caller.executable, MAX_PROGRAM), pid=caller.pid))
+    else:
+        lines.append(words("program_unknown", pid=caller.pid))
+    if caller.parent:
+        lines.append(words("parent", path=words.cut(caller.parent, MAX_PARENT)))
+    if caller.origin:
+        lines.append(words("origin", origin=words.cut(caller.origin, MAX_ORIGIN)))
+    return lines
+
+
+def _tries(pin: PinState, words: _Words) -> list[str]:
     lines = []
     if pin.locked:
-        lines.append(texts["locked"])
+        lines.append(words("locked"))
     elif pin.last_try:
-        lines.append(texts["final"])
+        lines.append(words("final"))
     elif pin.count_low:
-        lines.append(texts["low"])
+        lines.append(words("low"))
     if pin.tries_left is not None:
-        lines.append(texts["tries"].format(count=pin.tries_left))
+        lines.append(words("tries", count=pin.tries_left))
     if pin.factory_pin:
-        lines.append(texts["factory"])
+        lines.append(words("factory"))
     return lines

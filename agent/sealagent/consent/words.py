@@ -31,6 +31,8 @@ _EN: Final = {
     "cancel": "Cancel",
     # PINs
     "unlock": "A program asks to use your seal. Enter the PIN only if you asked for it.",
+    "unlock_key": "A program asks to use your key. Enter the PIN only if you asked for it.",
+    "unlock_manage": "A program asks to change your token. Enter the PIN only if you asked for it.",
     "change_old": "Change the PIN: enter the present PIN.",
     "change_new": "Change the PIN: enter the new PIN.",
     "change_repeat": "Change the PIN: enter the new PIN once more.",
@@ -60,8 +62,8 @@ _EN: Final = {
     "use_manage": "A program asks to change your token. Allow it only if you asked for it.",
     "batch": "A program asks for {count} signatures at once. Approve them only if you asked for them.",
     "pair": "A program asks to be paired with the agent. Agree only if it shows the same code:",
-    "changed": "The program of a paired application is no longer the same file (an update does that). Agree only if you "
-    "trust what is there now.",
+    "changed": "The program of a paired application is no longer the same file (an update does that). "
+    "Agree only if you trust what is there now.",
     "rename": "A program asks to give an application another name.",
     "grant_allow": "A program asks for a permission for an application. You will not be asked for what it allows.",
     "grant_forbid": "A program asks to forbid an application something. You will not be asked for it any more.",
@@ -152,6 +154,8 @@ _ZH: Final = {
     "ok": "确定",
     "cancel": "取消",
     "unlock": "有程序请求使用您的印章。只有确为您本人发起时才输入 PIN。",
+    "unlock_key": "有程序请求使用您的密钥。只有确为您本人发起时才输入 PIN。",
+    "unlock_manage": "有程序请求更改您的密码钥匙。只有确为您本人发起时才输入 PIN。",
     "change_old": "修改 PIN：请输入当前 PIN。",
     "change_new": "修改 PIN：请输入新 PIN。",
     "change_repeat": "修改 PIN：请再次输入新 PIN。",
