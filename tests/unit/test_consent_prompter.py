@@ -144,6 +144,7 @@ def test_kinds(pinentries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(choose_prompter("auto", {**path, "GPG_TTY": "/dev/pts/1"}), Pinentry)
     monkeypatch.setattr("sealagent.consent.pinentry._own_terminal", lambda: None)
     assert isinstance(choose_prompter("auto", path), NoPrompter)
+    monkeypatch.setattr(choose, "find_dialog", lambda environ: None)
     assert isinstance(choose_prompter("auto", {"PATH": "/nowhere", "DISPLAY": ":1"}), NoPrompter)
     monkeypatch.setattr(choose, "terminal_usable", lambda: True)
     assert isinstance(choose_prompter("auto", path), TerminalPrompter)

@@ -51,6 +51,8 @@ class Prompt:
     notok: str = ""
     cancel: str = ""
     session: str = ""
+    large: str = ""
+    """Value of a row that is shown large."""
     seconds: int = 0
     """Until time has run out; 0: it never does."""
     facts: list[tuple[str, str]] = field(default_factory=list)

@@ -149,10 +149,11 @@ class Server:
         self._prompt.warnings.append(_text(argument))
 
     def _item(self, argument: bytes) -> None:
+        items = _text(argument).split("\n")
         self._item_octets += len(argument)
-        if len(self._prompt.items) >= MAX_ITEMS or self._item_octets > MAX_ITEM_OCTETS:
+        if len(self._prompt.items) + len(items) > MAX_ITEMS or self._item_octets > MAX_ITEM_OCTETS:
             raise _Refused(TOO_LARGE)
-        self._prompt.items.append(_text(argument).replace("\n", " "))
+        self._prompt.items.extend(items)
 
     def _new_picture(self, argument: bytes) -> None:
         kind, _, length = argument.partition(b" ")
@@ -160,6 +161,8 @@ class Server:
         self._picture = bytearray()
         self._picture_octets = _number(length, MAX_PICTURE)
         self._picture_type = _text(kind).lower()
+        if not self._picture_octets:
+            self._prompt.picture = Picture(self._picture_type, b"")
 
     def _picture_part(self, argument: bytes) -> None:
         try:
@@ -230,6 +233,7 @@ _TEXTS = {
     "SETNOTOK": "notok",
     "SETCANCEL": "cancel",
     "SETSESSION": "session",
+    "SETLARGE": "large",
 }
 _ACTIONS: dict[str, Callable[[Server, bytes], None]] = {
     "OPTION": Server._option,

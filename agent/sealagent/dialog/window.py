@@ -14,12 +14,14 @@ from sealagent.dialog.pin import PinBuffer
 from sealagent.dialog.prompt import Answer, Kind, Prompt
 from sealagent.dialog.words import WORDS, Language
 
-__all__ = ["Window", "mnemonic"]
+__all__ = ["Window", "mnemonic", "split_fact"]
 
 GONE_MILLISECONDS = 200
 """How often it is looked whether the client is still there."""
 COUNTDOWN_SECONDS = 30
 """The last seconds are counted down in the window."""
+MAX_FACT_LABEL = 20
+"""Characters before the colon of a fact; what is longer is a sentence."""
 MOST_ROWS = 10
 """Rows of the list of a batch that are seen at once."""
 
@@ -37,6 +39,15 @@ def mnemonic(label: str) -> tuple[str, int]:
                 at = len(text)
         text += character
     return text, at
+
+
+def split_fact(line: str) -> tuple[str, str]:
+    """Return label and value of a line of the form ``label: value``; of any other an empty label, and the line."""
+    for separator in ("：", ": "):
+        label, found, value = line.partition(separator)
+        if found and value and len(label) <= MAX_FACT_LABEL and label.count(" ") < 3:
+            return label, value
+    return "", line
 
 
 class Window:
@@ -80,6 +91,8 @@ class Window:
         self._bold.configure(weight="bold")
         self._heading = self._bold.copy()
         self._heading.configure(size=size + 2)
+        self._large = self._bold.copy()
+        self._large.configure(size=size + 12)
         style = ttk.Style(root)
         style.theme_use("clam")
         style.configure("TButton", padding=(self._px(14), self._px(6)), background="#e5e5e4", foreground=_INK)
@@ -130,37 +143,58 @@ class Window:
         return body
 
     def _texts(self, parent: tk.Misc) -> None:
+        """Show the description, its facts in two columns and its alarming lines in red, and what was added to it."""
         heading, *rest = self._prompt.description.split("\n")
-        if heading:
+        warnings = list(self._prompt.warnings)
+        if heading in warnings:
+            warnings.remove(heading)
+            self._red(parent, heading)
+        elif heading:
             self._label(parent, heading, font=self._heading).pack(anchor="w", pady=(0, self._px(10)))
-        for paragraph in rest:
-            self._label(parent, paragraph).pack(anchor="w", pady=(0, self._px(3)))
-        if self._prompt.facts:
-            rows = tk.Frame(parent, background=_PAPER)
-            rows.pack(anchor="w", fill="x", pady=(self._px(2), self._px(6)))
-            for number, (name, value) in enumerate(self._prompt.facts):
-                label = self._label(rows, name, foreground=_GREY)
-                label.grid(row=number, column=0, sticky="nw", padx=(0, self._px(14)), pady=self._px(2))
-                shown = self._label(rows, value, wraplength=self._px(360))
-                shown.grid(row=number, column=1, sticky="nw", pady=self._px(2))
-        for warning in self._prompt.warnings:
-            self._red(parent, warning)
+        rows = tk.Frame(parent, background=_PAPER)
+        rows.pack(anchor="w", fill="x")
+        rows.columnconfigure(1, weight=1)
+        for line in rest:
+            if line in warnings:
+                warnings.remove(line)
+                self._row(rows, "", line, alarming=True)
+            else:
+                self._row(rows, *split_fact(line))
+        for name, value in self._prompt.facts:
+            self._row(rows, name, value)
+        for warning in warnings:
+            self._row(rows, "", warning, alarming=True)
+
+    def _row(self, rows: tk.Frame, name: str, value: str, *, alarming: bool = False) -> None:
+        """Add a row of two columns, or one over both of them."""
+        number = rows.grid_size()[1]
+        if not name:
+            label = self._alarm(rows, value) if alarming else self._label(rows, value)
+            label.grid(row=number, column=0, columnspan=2, sticky="ew", pady=self._px(6 if alarming else 2))
+            return
+        label = self._label(rows, name, foreground=_GREY)
+        label.grid(row=number, column=0, sticky="nw", padx=(0, self._px(14)), pady=self._px(2))
+        shown = self._label(rows, value, wraplength=self._px(360))
+        if value == self._prompt.large:
+            shown.configure(font=self._large)
+        shown.grid(row=number, column=1, sticky="nw", pady=self._px(2))
 
     def _label(self, parent: tk.Misc, text: str, **more: object) -> tk.Label:
         look = {"background": _PAPER, "foreground": _INK, "wraplength": self._wrap, "justify": "left", **more}
         return tk.Label(parent, text=text, anchor="w", **look)  # type: ignore[arg-type]
 
     def _red(self, parent: tk.Misc, text: str) -> None:
+        self._alarm(parent, text).pack(anchor="w", fill="x", pady=self._px(6))
+
+    def _alarm(self, parent: tk.Misc, text: str) -> tk.Label:
         label = self._label(parent, text, background=_PALE_RED, foreground=_RED, font=self._bold)
         label.configure(padx=self._px(10), pady=self._px(6))
-        label.pack(anchor="w", fill="x", pady=(self._px(6), 0))
+        return label
 
     def _list(self, parent: tk.Misc) -> None:
         items = self._prompt.items
-        count = self._words["items"].format(count=len(items))
-        self._label(parent, count, foreground=_GREY).pack(anchor="w", pady=(self._px(4), self._px(2)))
         frame = tk.Frame(parent, background=_PAPER)
-        frame.pack(fill="both", expand=True)
+        frame.pack(fill="both", expand=True, pady=(self._px(6), 0))
         bar = ttk.Scrollbar(frame, orient="vertical")
         shown = tk.Text(
             frame, height=min(MOST_ROWS, len(items)), width=60, wrap="char", yscrollcommand=bar.set, takefocus=1,
@@ -196,9 +230,7 @@ class Window:
         self._hint.set(self._words[name] if name else "")
 
     def _foot(self, parent: tk.Misc) -> None:
-        if self._prompt.seconds:
-            count = tk.Label(parent, textvariable=self._countdown, background=_FOOT, foreground=_GREY)
-            count.pack(side="bottom", anchor="e", pady=(self._px(6), 0))
+        self._count = tk.Label(parent, textvariable=self._countdown, background=_FOOT, foreground=_GREY)
         prompt, words = self._prompt, self._words
         yes = self._button(parent, prompt.ok or words["ok"], Answer.OK)
         if self._kind is Kind.CONFIRM and prompt.session:
@@ -311,6 +343,7 @@ class Window:
         if left <= 0:
             self._end(Answer.TIMEOUT)
         elif left <= COUNTDOWN_SECONDS:
+            self._count.pack(side="bottom", anchor="e", pady=(self._px(6), 0))
             self._countdown.set(self._words["remaining"].format(seconds=int(left + 0.99)))
         self.root.after(max(20, min(500, int(left * 1000))), self._watch_time, end)
 

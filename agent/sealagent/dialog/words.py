@@ -19,7 +19,6 @@ WORDS: dict[Language, dict[str, str]] = {
         "no_paste": "Type the PIN; it cannot be pasted.",
         "early": "Keys pressed while this window opened were not taken. Pause, then type.",
         "caps": "Caps Lock is on.",
-        "items": "Items: {count}",
         "remaining": "This question closes, with no as its answer, in {seconds} s.",
     },
     "zh_CN": {
@@ -31,7 +30,6 @@ WORDS: dict[Language, dict[str, str]] = {
         "no_paste": "请键入 PIN，不能粘贴。",
         "early": "窗口打开时按下的键未被采用。请稍停，再输入。",
         "caps": "大写锁定已打开。",
-        "items": "共 {count} 项",
         "remaining": "{seconds} 秒后本窗口将关闭，视为“否”。",
     },
 }
