@@ -25,6 +25,7 @@ from sealagent.api.routing import ARRIVED
 from sealagent.callers.model import Paired
 from sealagent.callers.peer import Caller
 from sealagent.callers.tcp import tcp_peer_of
+from sealagent.catalog import CATALOG
 from sealagent.errors import SealAgentError
 
 ORIGIN = "https://office.example"
@@ -182,3 +183,22 @@ def opened_listener() -> Iterator[Behind]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)
         loop.close()
+
+
+def refused(behind: Behind, answer: Answer, code: str) -> None:
+    """It was refused by name, nothing reached the application, nobody looked up a token, nobody else may read why."""
+    assert answer.code == code, answer
+    assert answer.status == CATALOG[code].status
+    assert answer.headers["connection"] == "close"
+    assert behind.reached == []
+    dressed(answer)
+
+
+def dressed(answer: Answer) -> None:
+    assert answer.headers["vary"] == "Origin"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert "set-cookie" not in answer.headers
+    assert "access-control-allow-credentials" not in answer.headers
+    assert answer.headers.get("access-control-allow-origin") in (None, ORIGIN, OTHER)

@@ -23,7 +23,6 @@ Identify = Callable[[Caller, str | None], Awaitable[Caller]]
 """Completes a caller: its program's digest, and, with a token, the paired application that it is. Raises the named
 error of a token that does not hold."""
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 SENDABLE = ("authorization", "content-type", "idempotency-key")
 """Headers that a page may set, beside those that need no leave."""
 READABLE = ("SealAgent-Receipt", "Retry-After")
@@ -37,12 +36,18 @@ WINDOW_SECONDS = 60.0
 BEARER = re.compile(r"Bearer ([A-Za-z0-9_-]{1,128})", re.IGNORECASE)
 LENGTH = re.compile(r"[0-9]{1,15}")
 
-_PAIR = re.compile(r"/v1/pairings(/[A-Za-z0-9_-]{1,64}/complete)?")
+_PAIR = re.compile(r"/v1/pairings(/[^/]{1,64}/complete)?")
 """The only resources without a token."""
-_FOR_PAGES = re.compile(
-    r"/v1/(pairings|status|tokens|keys|seals|batches|documents|events|openapi\.json)(/[^?]*)?",
-)
-"""What pages may reach at all: what sealing needs. The record, trust, other applications and grants are not theirs."""
+_FOR_PAGES = {
+    "GET": re.compile(r"/v1/(status|tokens|keys|seals(/[^/]+(/image)?)?|batches(/.+)?|events|openapi\.json)"),
+    "POST": re.compile(
+        r"/v1/(documents/(seal|verify)|(seals|keys)/[^/]+/signatures|batches(/.+)?|pairings(/[^/]+/complete)?)"
+    ),
+    "DELETE": re.compile(r"/v1/batches/.+"),
+}
+"""What pages may reach at all: what sealing needs. Keys and seals to be written, the record, trust, applications,
+grants and policy are the holder's business, who has the command line for them."""
+METHODS = tuple(_FOR_PAGES)
 _ODD_PATH = re.compile(r"/\.|%2[ef]|%5c", re.IGNORECASE)
 """What somebody may take for another path than it is written."""
 
@@ -164,8 +169,8 @@ class PageRules:
         _check_plain(head)
         self._check_attempts(origin)
         caller = replace(caller, origin=origin, application=None)
-        if not _FOR_PAGES.fullmatch(head.path) or _ODD_PATH.search(head.path):
-            raise SealAgentError("not_for_pages", f"{head.path[:200]} is not for web pages")
+        if not _FOR_PAGES[head.method].fullmatch(head.path) or _ODD_PATH.search(head.path):
+            raise SealAgentError("not_for_pages", f"{head.method} {head.path[:200]} is not for web pages")
         pairing = head.method == "POST" and _PAIR.fullmatch(head.path) is not None
         token = None if pairing else self._token(head, origin)
         length = self._length(head)
