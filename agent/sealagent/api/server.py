@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from sealagent.api import answers, documents, keys, openapi, seals, state, trust
+from sealagent.api.extensions import with_extension
 from sealagent.api.idempotency import IdempotencyCache
 from sealagent.api.problems import problem_response
 from sealagent.api.routing import ARRIVED, CALLER, RUNNING, Route, json_response
@@ -72,7 +73,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     running = request.app[RUNNING]
     running.add(task)
     try:
-        request[CALLER] = _caller(request, request.app[SERVICES].owner_uid)
+        request[CALLER] = with_extension(request, _caller(request, request.app[SERVICES].owner_uid))
         return await handler(request)
     except (SealAgentError, DriverError) as error:
         log.info("%s %s: %s: %r", request.method, request.rel_url.raw_path, error.code, error.message)

@@ -64,6 +64,8 @@ class Services:
     """The known USB keys that are plugged in, for ``GET /v1/devices``."""
     document_slots: asyncio.Semaphore
     owner_uid: int
+    browsers: frozenset[str]
+    """Program files of browsers, whose children may say for which extension they ask."""
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

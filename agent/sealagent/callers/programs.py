@@ -20,7 +20,7 @@ from sealagent.callers.peer import Caller, require_running
 from sealagent.callers.processes import program_of
 from sealagent.errors import SealAgentError
 
-__all__ = ["MAX_PROGRAM", "Programs"]
+__all__ = ["MAX_PROGRAM", "Programs", "parent_of"]
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Programs:
         if caller.pid <= 0 or caller.started is None:
             return caller
         sha256 = await self._digest(caller)
-        return replace(caller, sha256=sha256, parent=_parent(caller))
+        return replace(caller, sha256=sha256, parent=parent_of(caller))
 
     async def _digest(self, caller: Caller) -> str | None:
         try:
@@ -136,7 +136,11 @@ def _read(descriptor: int, state: FileState, deadline: float) -> str | None:
         os.close(descriptor)
 
 
-def _parent(caller: Caller) -> str | None:
+def parent_of(caller: Caller) -> str | None:
+    """Return the program file of the process that started a caller, as it is at this moment.
+
+    :raises SealAgentError: ``caller_changed``, ``caller_gone``, ``caller_unknown``.
+    """
     parent = require_running(caller).parent
     program = program_of(parent) if parent > 0 else None
     # While it still is the parent, nobody else had its pid.

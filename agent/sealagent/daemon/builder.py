@@ -12,6 +12,7 @@ from typing import Any
 from sealagent.api.listener import UnixListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
+from sealagent.callers.browsers import browser_programs
 from sealagent.callers.model import Decision, Effect, Grant
 from sealagent.callers.peer import Caller
 from sealagent.callers.watch import ended
@@ -245,6 +246,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         devices=presence.devices,
         document_slots=asyncio.Semaphore(settings.limits.documents_at_once),
         owner_uid=os.getuid(),
+        browsers=browser_programs(str(program) for program in settings.browser.programs),
     )
     listener = UnixListener(
         application(services),
