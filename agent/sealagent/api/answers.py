@@ -17,8 +17,20 @@ from sealagent.api.services import Services
 from sealagent.records.ledger import Ledger
 from sealagent.signing.line import Receipt
 from sealagent.signing.owners import owner_of
+from sealagent.signing.performing import Once
 
-__all__ = ["CHUNK", "IDEMPOTENCY", "IN_MEMORY", "answer_with", "once", "signature_json", "signed_under", "spool"]
+__all__ = [
+    "CHUNK",
+    "IDEMPOTENCY",
+    "IN_MEMORY",
+    "answer_with",
+    "once",
+    "once_for",
+    "run_once",
+    "signature_json",
+    "signed_under",
+    "spool",
+]
 
 IDEMPOTENCY: web.AppKey[IdempotencyCache] = web.AppKey("idempotency", IdempotencyCache)
 
@@ -66,12 +78,24 @@ def signature_json(value: bytes, receipt: Receipt) -> dict[str, Any]:
     return {"signature": base64.b64encode(value).decode(), "receipt": receipt.as_json()}
 
 
+def once_for(request: web.Request, *parts: bytes) -> Once | None:
+    """Return the name under which a request signs once; None without an Idempotency-Key.
+
+    :param parts: the octets of the request.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    return Once(owner_of(request[CALLER]), key, fingerprint(request.method.encode(), request.path.encode(), *parts))
+
+
 async def once(request: web.Request, octets: bytes, work: Callable[[], Awaitable[Answer]]) -> web.StreamResponse:
     """Run a state-changing request under its Idempotency-Key."""
-    answer: Answer = await request.app[IDEMPOTENCY].run(
-        owner_of(request[CALLER]),
-        request.headers.get("Idempotency-Key"),
-        fingerprint(request.method.encode(), request.path.encode(), octets),
-        work,
-    )
-    return await answer_with(request, answer)
+    return await answer_with(request, await run_once(request, once_for(request, octets), work))
+
+
+async def run_once(request: web.Request, name: Once | None, work: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Do the work of a request, unless it was done under its name before."""
+    if name is None:
+        return await work()
+    return await request.app[IDEMPOTENCY].run(name.owner, name.key, name.request, work)

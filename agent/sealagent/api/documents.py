@@ -14,8 +14,8 @@ from typing import BinaryIO, TypeVar
 from aiohttp import BodyPartReader, web
 from pydantic import BaseModel
 
-from sealagent.api.answers import CHUNK, IDEMPOTENCY, IN_MEMORY, answer_with, spool
-from sealagent.api.idempotency import Answer, fingerprint
+from sealagent.api.answers import CHUNK, IN_MEMORY, answer_with, once_for, run_once, spool
+from sealagent.api.idempotency import Answer
 from sealagent.api.messages import AtPositionIn, InvisibleIn, ReportOut, RidingIn, SealDocumentIn, VerifyIn
 from sealagent.api.routing import CALLER, Route, json_response, parse_json, services
 from sealagent.api.services import Services
@@ -26,7 +26,6 @@ from sealagent.pki.certificates import load_certificates
 from sealagent.pki.digests import new_digest
 from sealagent.pki.trust import TrustStore
 from sealagent.signing.line import DocumentJob
-from sealagent.signing.owners import owner_of
 from sealagent.status.budget import within
 
 __all__ = ["ROUTES"]
@@ -121,6 +120,7 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
     parts = services(request)
     caller = request[CALLER]
     async with _received(request, SealDocumentIn) as (asked, octets, document, document_sha256):
+        name = once_for(request, octets, document_sha256)
 
         async def work() -> Answer:
             job = DocumentJob(
@@ -132,7 +132,7 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
             )
             out = spool(parts)
             try:
-                receipt = await parts.line.seal_document(caller, job, document, out)
+                receipt = await parts.line.seal_document(caller, job, document, out, once=name)
             except BaseException:
                 out.close()
                 raise
@@ -144,12 +144,7 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
                 out.seek(0)
                 return replace(answer, body=out.read(), file=None)
 
-        answer = await request.app[IDEMPOTENCY].run(
-            owner_of(caller),
-            request.headers.get("Idempotency-Key"),
-            fingerprint(b"seal", octets, document_sha256),
-            work,
-        )
+        answer = await run_once(request, name, work)
     return await answer_with(request, answer)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from sealagent.api import messages as m
-from sealagent.api.answers import once, signature_json
+from sealagent.api.answers import once, once_for, signature_json
 from sealagent.api.idempotency import Answer
 from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
 from sealagent.api.services import Services
@@ -207,7 +207,12 @@ async def sign_digests(request: web.Request) -> web.StreamResponse:
 
     async def work() -> Answer:
         signed = await parts.line.sign_digests(
-            request[CALLER], request.match_info["key"], asked.mechanism, asked.digests, asked.name
+            request[CALLER],
+            request.match_info["key"],
+            asked.mechanism,
+            asked.digests,
+            asked.name,
+            once=once_for(request, octets),
         )
         return json_answer({"signatures": [signature_json(value, receipt) for value, receipt in signed]})
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from sealagent.api import messages as m
-from sealagent.api.answers import once, signature_json
+from sealagent.api.answers import once, once_for, signature_json
 from sealagent.api.idempotency import Answer
 from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
 from sealagent.consent.prompter import Occasion
@@ -152,7 +152,12 @@ async def sign_with_seal(request: web.Request) -> web.StreamResponse:
 
     async def work() -> Answer:
         made = await parts.line.sign_with_seal(
-            request[CALLER], request.match_info["seal"], asked.digest, asked.property_info, asked.name
+            request[CALLER],
+            request.match_info["seal"],
+            asked.digest,
+            asked.property_info,
+            asked.name,
+            once=once_for(request, octets),
         )
         return json_answer(signature_json(made.signature, made.receipt))
 
