@@ -22,8 +22,8 @@ class PageSize:
     """Of one item."""
 
 
-PINENTRY_PAGE = PageSize(lines=8, octets=400, item=110)
-"""Half of an Assuan line (the rest says who asks), and a curses dialog on a terminal of 24 lines."""
+PINENTRY_PAGE = PageSize(lines=8, octets=320, item=110)
+"""A third of an Assuan line (the rest says who asks), and a curses dialog on a terminal of 24 lines."""
 TERMINAL_PAGE = PageSize(lines=15, octets=15 * 300, item=240)
 """A terminal of 24 lines."""
 

@@ -10,6 +10,7 @@ import termios
 from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
 
+from sealagent.consent.lists import TERMINAL_PAGE, list_digest, page_from
 from sealagent.consent.prompter import (
     DEFAULT_TIMEOUT,
     MAX_ATTEMPTS,
@@ -21,7 +22,9 @@ from sealagent.consent.prompter import (
     pin_length_error,
     wipe,
 )
-from sealagent.consent.texts import YES, PromptText, confirm_text, consent_text, language, prompt_text
+from sealagent.consent.texts import PromptText, confirm_text, consent_text, language, page_text, prompt_text
+from sealagent.consent.turn import Turn
+from sealagent.consent.words import SESSION, YES
 from sealagent.errors import SealAgentError
 
 __all__ = ["SavedTerminal", "TerminalPrompter", "terminal_usable"]
@@ -30,6 +33,7 @@ _ENTER = frozenset(b"\r\n")
 _CANCEL = frozenset((0x03, 0x04, 0x1B))  # Ctrl-C, Ctrl-D, Escape (also the start of an arrow key: never part of a PIN)
 _BACKSPACE = frozenset((0x08, 0x7F))
 _CLEAR = 0x15  # Ctrl-U
+_SPACE = " \t\r\n"
 MAX_LINE = 4096
 """Octets of a line that a terminal lets the user edit (MAX_CANON and beyond)."""
 
@@ -77,13 +81,13 @@ class TerminalPrompter:
         self._language = language(environ)
         self._path = path
         self._timeout = timeout
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
         """Show the request and read one line. Cancelling the wait restores the terminal."""
         async with self._own_turn(), self._set_up(echo=False) as fd:
             for attempt in range(MAX_ATTEMPTS):
-                _write(fd, prompt_text(request, self._language, wrong_length=attempt > 0))
+                await _write(fd, prompt_text(request, self._language, wrong_length=attempt > 0))
                 pin = await _read_line(fd)
                 if length_fits(pin):
                     return pin
@@ -91,23 +95,48 @@ class TerminalPrompter:
             raise pin_length_error()
 
     async def confirm(self, request: ConsentRequest) -> Consent:
-        """Show the question and read one line; only one of :data:`~sealagent.consent.texts.YES` is yes."""
-        async with self._own_turn(), self._set_up(echo=True) as fd:
-            _write(fd, consent_text(request, self._language))
-            return Consent.ONCE if await _read_words(fd) in YES else Consent.NO
+        """Show the question, a list page by page, and read a line; only one of
+        :data:`~sealagent.consent.words.YES` is yes, or of :data:`~sealagent.consent.words.SESSION` where offered.
+        """
+        async with self._own_turn() as limit, self._set_up(echo=True) as fd:
+            if request.question == "batch" and request.occasion.items:
+                return await self._list(fd, request, limit)
+            await _write(fd, consent_text(request, self._language))
+            typed = (await _read_words(fd)).strip(_SPACE)
+            if request.question == "use" and request.offer_session and typed in SESSION:
+                return Consent.SESSION
+            return Consent.ONCE if typed in YES else Consent.NO
+
+    async def _list(self, fd: int, request: ConsentRequest, limit: asyncio.Timeout) -> Consent:
+        """Enter shows the next page while there is one; whoever turns pages has more time."""
+        items = request.occasion.items
+        page = page_from(items, 0, TERMINAL_PAGE, list_digest(items))
+        text = consent_text(request, self._language, page=page)
+        while True:
+            await _write(fd, text)
+            line = await _read_words(fd)
+            if line.strip(_SPACE) in YES:
+                return Consent.ONCE
+            if page.final or line.strip(_SPACE) or not line.endswith("\n"):
+                return Consent.NO
+            page = page_from(items, page.last, TERMINAL_PAGE, page.digest)
+            text = page_text(self._language, page)
+            with _undisturbed():
+                termios.tcflush(fd, termios.TCIFLUSH)  # a yes is typed after what it is said to was shown
+            limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
 
     async def confirm_last_try(self, request: PinRequest) -> bool:
-        """Show the question and read one line; only one of :data:`~sealagent.consent.texts.YES` is yes."""
+        """Show the question and read one line; only one of :data:`~sealagent.consent.words.YES` is yes."""
         async with self._own_turn(), self._set_up(echo=True) as fd:
-            _write(fd, confirm_text(request, self._language))
-            return await _read_words(fd) in YES
+            await _write(fd, confirm_text(request, self._language))
+            return (await _read_words(fd)).strip(_SPACE) in YES
 
     @contextlib.asynccontextmanager
-    async def _own_turn(self) -> AsyncIterator[None]:
+    async def _own_turn(self) -> AsyncIterator[asyncio.Timeout]:
         async with self._turn:
             try:
-                async with asyncio.timeout(self._timeout):
-                    yield
+                async with asyncio.timeout(self._timeout) as limit:
+                    yield limit
             except TimeoutError:
                 raise SealAgentError("prompt_timeout", "nobody answered the prompt in time") from None
             except (OSError, termios.error) as error:
@@ -161,9 +190,21 @@ def _open(path: str) -> int:
     return fd
 
 
-def _write(fd: int, text: PromptText) -> None:
+async def _write(fd: int, text: PromptText) -> None:
+    """Write all of it, though a terminal takes no more at once than its buffer (or nothing, while it is stopped)."""
     lines = [text.title, *text.description, *([text.error] if text.error else []), text.prompt + " "]
-    os.write(fd, ("\n" + "\n".join(lines)).encode())
+    rest = ("\n" + "\n".join(lines)).encode()
+    loop, writable = asyncio.get_running_loop(), asyncio.Event()
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            loop.add_writer(fd, writable.set)
+            try:
+                await writable.wait()
+            finally:
+                loop.remove_writer(fd)
+            writable.clear()
 
 
 async def _read_line(fd: int) -> bytearray:
@@ -196,7 +237,7 @@ async def _read_line(fd: int) -> bytearray:
 
 
 async def _read_words(fd: int) -> str:
-    """Read one line that is no secret, without the white space around it."""
+    """Read one line that is no secret; what ends with no line feed ended otherwise (Ctrl-C, Ctrl-D)."""
     readable = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(fd, readable.set)
@@ -205,7 +246,7 @@ async def _read_words(fd: int) -> str:
             await readable.wait()
             readable.clear()
             try:
-                return os.read(fd, MAX_LINE).decode(errors="replace").strip(" \t\r\n")
+                return os.read(fd, MAX_LINE).decode(errors="replace")
             except BlockingIOError:
                 continue
     finally:

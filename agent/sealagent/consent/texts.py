@@ -25,6 +25,7 @@ __all__ = [
     "decide_text",
     "language",
     "look_text",
+    "page_text",
     "prompt_text",
     "session_text",
     "shown",
@@ -151,6 +152,13 @@ def decide_text(
     return _question(words, lines, "confirm_batch", "approve", "deny", again=again, count=page.count)
 
 
+def page_text(chosen: Language, page: Page) -> PromptText:
+    """Return the words that go on with a list whose first page is still on the screen."""
+    words = _Words(chosen, 1)
+    prompt = "confirm_batch" if page.final else "confirm_page"
+    return _question(words, _page(page, words), prompt, "approve", "deny", count=page.count)
+
+
 class _Words:
     """The words of one language, with foreign texts cut to their share."""
 
@@ -200,10 +208,12 @@ def _asked(request: ConsentRequest, words: _Words, page: Page | None) -> list[st
     lines.extend(_occasion(request.occasion, words, items=page is None))
     if request.token_label is not None:
         lines.append(_token(request.token_label, request.token_serial or "", words))
-    if page is not None:
-        lines.append(words("items", first=page.first, last=page.last, count=page.count, digest=grouped(page.digest)))
-        lines.extend(page.lines)
-    return lines
+    return lines if page is None else [*lines, *_page(page, words)]
+
+
+def _page(page: Page, words: _Words) -> list[str]:
+    facts = {"first": page.first, "last": page.last, "count": page.count}
+    return [words("items", **facts, digest=grouped(page.digest)), *page.lines]
 
 
 def _headline(request: ConsentRequest, words: _Words, page: Page | None) -> list[str]:
