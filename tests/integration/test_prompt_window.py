@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent_world import World
 from cli_parts import Done, Shell
+from sealagent.client import Agent, AgentError, invisible
 from tmux_parts import until
 
 SEAL = "测试单位公章"
@@ -25,22 +28,42 @@ def seal(shell: Shell, vectors: Path) -> Done:
     return shell(*document, "-o", "s.ofd", "--force")
 
 
+def seal_here(agent: Agent, vectors: Path) -> None:
+    """Seal in this process, which the agent knows again."""
+    agent.seal_document(vectors / "helloworld.ofd", seal=SEAL, placements=[invisible()])
+
+
 def unlocked(shell: Shell) -> bool:
     (token,) = shell("token", "list", "--json").json["tokens"]
     assert isinstance(token["unlocked"], bool)
     return token["unlocked"]
 
 
-def test_an_idle_token_is_locked(world: World, vectors: Path) -> None:
+def test_an_idle_token_is_locked_and_each_process_has_its_own_time(world: World, vectors: Path) -> None:
     """A wrong PIN in the source shows whether it was asked: inside the window it is not."""
     world.presence_seconds = 0.1
     add_seal(world)
     shell = start(world, unlock_idle_seconds=3)
-    assert seal(shell, vectors).status == 0
-    world.pin_file.write_text("wrong\n")
-    assert seal(shell, vectors).status == 0
-    until(lambda: not unlocked(shell), lambda: "the token is still unlocked")
-    assert seal(shell, vectors).status == 5
+    with Agent(shell.socket) as agent:
+        for _ in range(2):
+            seal_here(agent, vectors)
+            world.pin_file.write_text("wrong\n")
+        until(lambda: not unlocked(shell), lambda: "the token is still unlocked")
+        with pytest.raises(AgentError) as refused:
+            seal_here(agent, vectors)
+        assert refused.value.code == "pin_incorrect"
+        world.pin_file.write_text(f"{world.token.user_pin}\n")
+        seal_here(agent, vectors)
+        assert seal(shell, vectors).status == 0  # another process, with the PIN
+        world.pin_file.write_text("wrong too\n")
+        seal_here(agent, vectors)
+        assert seal(shell, vectors).status == 5  # one that does not have it
+        assert not unlocked(shell)
+        with pytest.raises(AgentError) as refused:
+            seal_here(agent, vectors)
+        assert (
+            refused.value.code == "pin_source_refused"
+        )  # asked anew, and a wrong PIN of a file goes to no device twice
 
 
 def test_in_any_case_it_is_locked_after_a_time(world: World, vectors: Path) -> None:
