@@ -1,8 +1,13 @@
-"""Documents over the socket: the file itself in, the sealed file or the verdict out."""
+"""Documents over the socket: the file itself in, the sealed file or the verdict out.
+
+A file comes as part of a multipart body, or in base64 inside JSON, which is what web pages send.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import io
 import json
 from collections.abc import AsyncIterator
@@ -15,8 +20,19 @@ from aiohttp import BodyPartReader, web
 from pydantic import BaseModel
 
 from sealagent.api.answers import CHUNK, IN_MEMORY, answer_with, once_for, run_once, spool
+from sealagent.api.content import DocumentReader
 from sealagent.api.idempotency import Answer
-from sealagent.api.messages import AtPositionIn, InvisibleIn, ReportOut, RidingIn, SealDocumentIn, VerifyIn
+from sealagent.api.messages import (
+    AtPositionIn,
+    InvisibleIn,
+    ReportOut,
+    RidingIn,
+    SealDocumentIn,
+    SealDocumentJsonIn,
+    SealedDocumentOut,
+    VerifyIn,
+    VerifyJsonIn,
+)
 from sealagent.api.routing import CALLER, Route, json_response, parse_json, services
 from sealagent.api.services import Services
 from sealagent.documents.ofd.seal import AtPosition, Invisible, Placement, Riding
@@ -44,17 +60,60 @@ async def _part(reader: object, name: str) -> BodyPartReader:
     return reader
 
 
+class _Incoming:
+    """A document on its way into its spool.
+
+    :param limit: octets it may have.
+    """
+
+    def __init__(self, document: BinaryIO, limit: int) -> None:
+        self._document = document
+        self._limit = limit
+        self._total = 0
+        self._state = new_digest("sha256")
+
+    def take(self, octets: bytes) -> None:
+        """:raises LimitExceeded: ``body_too_large``. :raises SealAgentError: ``spool_full``."""
+        self._total += len(octets)
+        if self._total > self._limit:
+            raise LimitExceeded("body_too_large", f"a document may have {self._limit} octets")
+        self._state.update(octets)
+        try:
+            self._document.write(octets)
+        except OSError as error:
+            raise SealAgentError("spool_full", f"the document cannot be kept while it is worked on: {error}") from error
+
+    def done(self) -> bytes:
+        """Return its SHA-256."""
+        self._document.seek(0)
+        return self._state.digest()
+
+
+def _is_json(request: web.Request) -> bool:
+    return request.content_type == "application/json"
+
+
 @asynccontextmanager
-async def _received(request: web.Request, model: type[M]) -> AsyncIterator[tuple[M, bytes, BinaryIO, bytes]]:
-    """Take in a multipart body: the checked request, its octets, the document spooled, and the document's SHA-256."""
-    if request.content_type != "multipart/form-data":
-        raise FormatError("media_type_unsupported", "the body must be multipart/form-data")
+async def _received(
+    request: web.Request, model: type[M], json_model: type[M]
+) -> AsyncIterator[tuple[M, bytes, BinaryIO, bytes]]:
+    """Take in a body: the checked request, its octets, the document spooled, and the document's SHA-256.
+
+    :param json_model: of a JSON body, in which the document is.
+    """
+    if not _is_json(request) and request.content_type != "multipart/form-data":
+        raise FormatError("media_type_unsupported", "the body must be multipart/form-data or application/json")
     parts = services(request)
     async with _slot(parts):
         with spool(parts) as document:
             try:
                 async with asyncio.timeout(parts.limits.body_seconds):
-                    asked, octets, document_sha256 = await _receive(request, model, document)
+                    incoming = _Incoming(document, parts.limits.documents.package_octets)
+                    if _is_json(request):
+                        asked, octets = await _receive_json(request, json_model, incoming)
+                    else:
+                        asked, octets = await _receive(request, model, incoming)
+                    document_sha256 = incoming.done()
             except TimeoutError:
                 raise LimitExceeded(
                     "body_timeout", f"the body took longer than {parts.limits.body_seconds} s"
@@ -79,7 +138,15 @@ async def _slot(parts: Services) -> AsyncIterator[None]:
         parts.document_slots.release()
 
 
-async def _receive(request: web.Request, model: type[M], document: BinaryIO) -> tuple[M, bytes, bytes]:
+async def _receive_json(request: web.Request, model: type[M], incoming: _Incoming) -> tuple[M, bytes]:
+    reader = DocumentReader(incoming.take, rest_octets=services(request).limits.json_bytes)
+    async for piece in request.content.iter_chunked(CHUNK):
+        reader.feed(piece)
+    octets = reader.close()
+    return parse_json(octets, model), octets
+
+
+async def _receive(request: web.Request, model: type[M], incoming: _Incoming) -> tuple[M, bytes]:
     limits = services(request).limits
     reader = await request.multipart()
     first = await _part(await reader.next(), "request")
@@ -90,21 +157,26 @@ async def _receive(request: web.Request, model: type[M], document: BinaryIO) -> 
             raise LimitExceeded("body_too_large", f"part 'request' may have {limits.json_bytes} octets")
     asked = parse_json(bytes(octets), model)
     second = await _part(await reader.next(), "document")
-    total = 0
-    state = new_digest("sha256")
     while chunk := await second.read_chunk(CHUNK):
-        total += len(chunk)
-        if total > limits.documents.package_octets:
-            raise LimitExceeded("body_too_large", f"a document may have {limits.documents.package_octets} octets")
-        state.update(chunk)
-        try:
-            document.write(chunk)
-        except OSError as error:
-            raise SealAgentError("spool_full", f"the document cannot be kept while it is worked on: {error}") from error
+        incoming.take(chunk)
     if await reader.next() is not None:
         raise FormatError("request_invalid", "the body has more than the two parts")
+    return asked, bytes(octets)
+
+
+def _write_json(document: BinaryIO, receipt: dict[str, object], out: BinaryIO) -> None:
+    """Write a sealed document and its receipt as JSON (:class:`SealedDocumentOut`).
+
+    :raises SealAgentError: ``spool_full``.
+    """
     document.seek(0)
-    return asked, bytes(octets), state.digest()
+    try:
+        out.write(b'{"receipt": ' + json.dumps(receipt).encode() + b', "document": "')
+        while piece := document.read(3 * CHUNK):  # whole groups of three octets, so that the pieces join
+            out.write(base64.b64encode(piece))
+        out.write(b'"}')
+    except OSError as error:
+        raise SealAgentError("spool_full", f"the sealed document cannot be kept to be sent: {error}") from error
 
 
 def _placement(asked: AtPositionIn | RidingIn | InvisibleIn) -> Placement:
@@ -119,7 +191,7 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
     """``POST /v1/documents/seal``."""
     parts = services(request)
     caller = request[CALLER]
-    async with _received(request, SealDocumentIn) as (asked, octets, document, document_sha256):
+    async with _received(request, SealDocumentIn, SealDocumentJsonIn) as (asked, octets, document, document_sha256):
         name = once_for(request, octets, document_sha256)
 
         async def work() -> Answer:
@@ -130,19 +202,22 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
                 close=asked.close,
                 document=asked.document,
             )
-            out = spool(parts)
-            try:
+            with contextlib.ExitStack() as kept:
+                out = kept.enter_context(spool(parts))
                 receipt = await parts.line.seal_document(caller, job, document, out, once=name)
-            except BaseException:
-                out.close()
-                raise
-            headers = ((RECEIPT_HEADER, json.dumps(receipt.as_json())),)
-            answer = Answer(b"", OFD_MEDIA_TYPE, headers, file=out)
-            if out.seek(0, io.SEEK_END) > IN_MEMORY:
+                if _is_json(request):
+                    sealed, out = out, kept.enter_context(spool(parts))
+                    with sealed:
+                        await asyncio.to_thread(_write_json, sealed, receipt.as_json(), out)
+                    answer = Answer(b"", "application/json", file=out)
+                else:
+                    headers = ((RECEIPT_HEADER, json.dumps(receipt.as_json())),)
+                    answer = Answer(b"", OFD_MEDIA_TYPE, headers, file=out)
+                if out.seek(0, io.SEEK_END) <= IN_MEMORY:
+                    out.seek(0)
+                    return replace(answer, body=out.read(), file=None)
+                kept.pop_all()
                 return answer
-            with out:
-                out.seek(0)
-                return replace(answer, body=out.read(), file=None)
 
         answer = await run_once(request, name, work)
     return await answer_with(request, answer)
@@ -151,7 +226,7 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
 async def check_document(request: web.Request) -> web.StreamResponse:
     """``POST /v1/documents/verify``."""
     parts = services(request)
-    async with _received(request, VerifyIn) as (asked, _, document, _):
+    async with _received(request, VerifyIn, VerifyJsonIn) as (asked, _, document, _):
         policy = parts.inventory.policy
         brought = tuple(certificate for pem in asked.trust for certificate in load_certificates(pem.encode()))
         if brought or asked.only_these:
@@ -184,6 +259,8 @@ ROUTES = (
         OFD_MEDIA_TYPE,
         SealDocumentIn,
         document=True,
+        json_request=SealDocumentJsonIn,
+        json_answer=SealedDocumentOut,
         changes=True,
         errors=(
             *_DOCUMENT_ERRORS,
@@ -203,6 +280,7 @@ ROUTES = (
         ReportOut,
         VerifyIn,
         document=True,
+        json_request=VerifyJsonIn,
         errors=_DOCUMENT_ERRORS,
     ),
 )

@@ -32,8 +32,10 @@ __all__ = [
     "SealDigestIn",
     "SealDigestOut",
     "SealDocumentIn",
+    "SealDocumentJsonIn",
     "SealImportIn",
     "SealOut",
+    "SealedDocumentOut",
     "SealsOut",
     "StatusOut",
     "TokenOut",
@@ -45,6 +47,7 @@ __all__ = [
     "TrustListUpdateIn",
     "TrustListsOut",
     "VerifyIn",
+    "VerifyJsonIn",
 ]
 
 MAX_PLACEMENTS = 1000
@@ -114,6 +117,22 @@ class VerifyIn(_In):
     only_these: bool = Field(False, description="leave the configured trust out")
     offline: bool = Field(False, description="ask no status service, OCSP responder or revocation list")
     strict: bool | None = Field(None, description="judge by the 2014/2020 rule; default: as configured")
+
+
+Document = Annotated[str, Field(description="the file, base64", json_schema_extra={"contentEncoding": "base64"})]
+"""Empty where it is checked: the file has been taken out of the body by then (``api/content.py``)."""
+
+
+class SealDocumentJsonIn(SealDocumentIn):
+    """Body of ``POST /v1/documents/seal`` in JSON, e.g. from a web page."""
+
+    content: Document
+
+
+class VerifyJsonIn(VerifyIn):
+    """Body of ``POST /v1/documents/verify`` in JSON, e.g. from a web page."""
+
+    content: Document
 
 
 class SealDigestIn(_In):
@@ -404,6 +423,13 @@ class ReceiptOut(_Message):
     document_sm3: str | None = Field(description="of the document as it came in")
     digest: str | None = Field(description="the digest that the caller computed, where it did")
     timestamp: str | None = Field(description="the time that a time-stamp over the signature proves; null without one")
+
+
+class SealedDocumentOut(_Message):
+    """A sealed document, where the request was JSON."""
+
+    receipt: ReceiptOut
+    document: str = Field(description="the sealed file, base64", json_schema_extra={"contentEncoding": "base64"})
 
 
 class SealDigestOut(_Message):

@@ -24,6 +24,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     routes = list(routes)
     models: list[type[BaseModel]] = [ProblemOut]
     models += [route.request for route in routes if route.request]
+    models += [model for route in routes for model in (route.json_request, route.json_answer) if model]
     models += [route.answer for route in routes if not isinstance(route.answer, str)]
     _, schemas = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template="#/components/schemas/{model}"
@@ -82,7 +83,9 @@ def _body(route: Route) -> dict[str, Any]:
     assert route.request is not None
     if not route.document:
         return {"application/json": {"schema": _ref(route.request)}}
+    as_json = {"application/json": {"schema": _ref(route.json_request)}} if route.json_request else {}
     return {
+        **as_json,
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -93,7 +96,7 @@ def _body(route: Route) -> dict[str, Any]:
                 },
             },
             "encoding": {"request": {"contentType": "application/json"}},
-        }
+        },
     }
 
 
@@ -102,6 +105,8 @@ def _answer(route: Route) -> dict[str, Any]:
         content: dict[str, Any] = {route.answer: {"schema": {"type": "string", "contentMediaType": route.answer}}}
     else:
         content = {"application/json": {"schema": _ref(route.answer)}}
+    if route.json_answer:
+        content["application/json"] = {"schema": _ref(route.json_answer)}
     return {"description": "done", "content": content}
 
 

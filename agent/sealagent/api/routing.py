@@ -53,6 +53,10 @@ class Route:
     request: type[BaseModel] | None = None
     document: bool = False
     """The request is multipart: part ``request`` (JSON of the model) and part ``document`` (the file)."""
+    json_request: type[BaseModel] | None = None
+    """Model of the request where it may be JSON as well, with the file inside."""
+    json_answer: type[BaseModel] | None = None
+    """Model of the answer then, where it is another."""
     changes: bool = False
     """Changes state, so it takes an ``Idempotency-Key``."""
     errors: tuple[str, ...] = ()
