@@ -8,13 +8,14 @@ import os
 import shlex
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pinentry_parts import assert_ended
 from sealagent.callers.peer import Caller
 from sealagent.consent import pinentry as module
 from sealagent.consent.pinentry import Pinentry, PinentrySettings
@@ -126,22 +127,6 @@ def test_misbehaviour_is_prompt_failed(fake: Fake, how: str, tmp_path: Path) -> 
     assert "1234" not in error.message
     assert time.monotonic() - began < 8
     assert_ended(tmp_path)
-
-
-def assert_ended(folder: Path) -> None:
-    """No process of the program's group runs; zombies that an init of a container never reaps do not count."""
-    group = (folder / "pid").read_text().strip()
-    end = time.monotonic() + 5
-    while running := [fields for fields in processes() if fields[2] == group and fields[0] != "Z"]:
-        assert time.monotonic() < end, running
-        time.sleep(0.02)
-
-
-def processes() -> Iterator[list[str]]:
-    """Yield state, parent, group and so on of every process (proc(5), from field 3)."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            yield stat.read_text(errors="replace").rpartition(")")[2].split()
 
 
 @pytest.mark.parametrize("where", ["greeting", "getpin", "other"])
