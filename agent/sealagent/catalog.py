@@ -6,6 +6,7 @@ source raises.
 
 from __future__ import annotations
 
+from sealagent.catalog_batches import BATCHES
 from sealagent.catalog_browser import BROWSER
 from sealagent.catalog_callers import CALLERS
 from sealagent.catalog_devices import DEVICES
@@ -407,6 +408,7 @@ CATALOG: dict[str, Problem] = {
         404, "There is no such record", "没有该条记录", "See `sealagent record list`.", "请查看记录列表。"
     ),
     # Parts of their own
+    **BATCHES,
     **BROWSER,
     **CALLERS,
     **DEVICES,

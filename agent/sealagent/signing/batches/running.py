@@ -1,0 +1,214 @@
+"""Signing the items of a batch: documents as they are brought, digests many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import BinaryIO, Protocol
+
+from sealagent.callers.peer import Caller
+from sealagent.clock import Clock
+from sealagent.errors import FormatError, SealAgentError
+from sealagent.records.ledger import Ledger
+from sealagent.signing.authorize import Approval
+from sealagent.signing.batches.machine import BatchState, ItemState
+from sealagent.signing.batches.model import Batch, ItemApproval, Result
+from sealagent.signing.batches.shelf import Live, Shelf
+from sealagent.signing.inventory import Inventory
+from sealagent.signing.line import DocumentJob
+from sealagent.signing.performing import Once
+from sealagent.signing.receipts import Receipt
+from sealagent.signing.recording import what_went_wrong
+from sealagent.signing.unlock import Unlocker
+from sealdrivers.errors import DriverError
+
+__all__ = ["Runner", "Signs"]
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 32
+"""Digests of a batch that are under way at once: enough to share each commit of the record and to keep the worker busy;
+more of them bring nothing, and each holds an intent open that a crash would leave to be closed."""
+MAX_DETAIL = 300
+"""Characters of why an item failed that are kept."""
+
+STOPPING = frozenset(
+    {
+        *("pin_incorrect", "pin_locked", "pin_last_try", "pin_rejected", "pin_cancelled", "pin_length"),
+        *("pin_source_refused", "prompt_unavailable", "prompt_failed", "prompt_timeout"),
+        *("consent_refused", "consent_unavailable"),
+    }
+)
+"""Errors that stop a batch until it is resumed: one wrong PIN must not become two, nor a refusal another question."""
+_OF_ITEM = ("ofd_", "placement_")
+"""What the codes of errors that lie in a document begin with."""
+
+
+class Signs(Protocol):
+    """What is needed of the signing line."""
+
+    async def seal_document(
+        self,
+        caller: Caller,
+        job: DocumentJob,
+        source: BinaryIO,
+        out: BinaryIO,
+        *,
+        approval: Approval | None = None,
+        item: bytes | None = None,
+        once: Once | None = None,
+    ) -> Receipt: ...
+
+    async def sign_item(
+        self,
+        caller: Caller,
+        key_id: str,
+        mechanism_name: str | None,
+        digest: bytes,
+        name: str | None,
+        *,
+        approval: Approval,
+        once: Once,
+    ) -> tuple[bytes, Receipt]: ...
+
+
+class Runner:
+    """Carries items to the signing line, and takes note of what became of them."""
+
+    def __init__(
+        self, shelf: Shelf, line: Signs, ledger: Ledger, inventory: Inventory, unlocker: Unlocker, clock: Clock
+    ) -> None:
+        self._shelf = shelf
+        self._line = line
+        self._ledger = ledger
+        self._inventory = inventory
+        self._unlocker = unlocker
+        self._clock = clock
+
+    async def seal(
+        self, live: Live, caller: Caller, number: int, job: DocumentJob, source: BinaryIO, out: BinaryIO
+    ) -> Receipt:
+        """Seal a document that is the one of the manifest; see :meth:`Batches.seal`."""
+        batch = live.batch
+        once, approval, item = self._terms(batch, number)
+        if batch.progress.item(number) is ItemState.SIGNED:
+            if await asyncio.to_thread(self._ledger.kept, once.owner, once.key, once.item) is None:
+                raise SealAgentError("idempotency_result_gone", f"the signature of item {number} is no longer kept")
+            return await self._line.seal_document(caller, job, source, out, approval=approval, item=item, once=once)
+        self._begin(live, number)
+        try:
+            receipt = await self._line.seal_document(caller, job, source, out, approval=approval, item=item, once=once)
+        except BaseException as error:
+            await self._fell(live, number, error)
+            raise
+        self._signed(live, number, receipt)
+        return receipt
+
+    async def sign_all(self, live: Live, caller: Caller) -> None:
+        """Sign every digest that waits, until the batch is done or stands still. Never raises but when cancelled."""
+        batch, tasks = live.batch, set[asyncio.Task[None]]()
+        live.standing = False
+        try:
+            await self._sign_all(live, caller, tasks)
+        except (SealAgentError, DriverError) as error:
+            batch.progress.pause(error.code)
+        except asyncio.CancelledError:
+            batch.progress.pause("interrupted")
+            for task in tasks:
+                task.cancel()
+            raise
+        except Exception:
+            log.exception("batch %s failed", batch.id)
+            batch.progress.pause("internal_error")
+        finally:
+            if batch.progress.state is BatchState.STOPPED:
+                for task in tasks:  # one of them may wait for a turn to ask for the PIN again
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._shelf.settle(live)
+
+    async def _sign_all(self, live: Live, caller: Caller, tasks: set[asyncio.Task[None]]) -> None:
+        progress = live.batch.progress
+        key = await self._inventory.key(live.batch.order.key)
+        token, needs_pin = key.token.uri, key.token.login_required
+        many = not await self._inventory.always_authenticates(key)
+        session: int | None = None
+        while not live.standing and (number := progress.next_pending()) is not None:
+            progress.require_open()
+            unlocked = session == self._unlocker.session(token) and (not needs_pin or self._unlocker.is_unlocked(token))
+            alone = not (many and unlocked)
+            if len(tasks) >= IN_FLIGHT or (alone and tasks):
+                await _some(tasks, asyncio.ALL_COMPLETED if alone else asyncio.FIRST_COMPLETED)
+                continue
+            self._begin(live, number)
+            task = asyncio.create_task(self._one(live, caller, number))
+            tasks.add(task)
+            if alone:  # it may ask for the PIN: nothing waits behind its prompt to ask once more
+                live.asking = task
+                await _some(tasks, asyncio.ALL_COMPLETED)
+                live.asking, session = None, self._unlocker.session(token)
+        while tasks and not live.standing:
+            await _some(tasks, asyncio.FIRST_COMPLETED)
+
+    async def _one(self, live: Live, caller: Caller, number: int) -> None:
+        """Sign one digest that was begun."""
+        order, item = live.batch.order, live.batch.item(number)
+        once, approval, _ = self._terms(live.batch, number)
+        try:
+            _, receipt = await self._line.sign_item(
+                caller, order.key, order.mechanism, item.digest, item.name, approval=approval, once=once
+            )
+        except asyncio.CancelledError as error:
+            await self._fell(live, number, error)
+            raise
+        except Exception as error:
+            await self._fell(live, number, error)
+        else:
+            self._signed(live, number, receipt)
+
+    def _terms(self, batch: Batch, number: int) -> tuple[Once, ItemApproval, bytes]:
+        once = Once(batch.owner, batch.kept_key, batch.digest, number)
+        return once, ItemApproval(batch, number, self._clock), batch.item(number).digest
+
+    def _begin(self, live: Live, number: int) -> None:
+        live.batch.progress.begin(number)
+        self._shelf.changed(live, number)
+
+    def _signed(self, live: Live, number: int, receipt: Receipt) -> None:
+        live.batch.results[number] = Result(record=receipt.record)
+        live.batch.progress.signed(number)
+        self._shelf.changed(live, number)
+
+    async def _fell(self, live: Live, number: int, error: BaseException) -> None:
+        """Take note that an item was not signed, and of what that means for the others."""
+        progress, reason = live.batch.progress, what_went_wrong(error)
+        code = reason["reason"]
+        if _lies_in_item(error):
+            live.batch.results[number] = Result(code, str(reason["detail"])[:MAX_DETAIL])
+            progress.failed(number)
+            self._shelf.changed(live, number)
+            return
+        if code in STOPPING:
+            progress.stop(code)
+        elif code != "batch_item_unknown":  # which says only that the batch stands still, or ended, already
+            progress.pause("interrupted" if isinstance(error, asyncio.CancelledError) else code)
+        live.standing = True
+        progress.returned(number)
+        self._shelf.changed(live, number)
+        if not isinstance(error, asyncio.CancelledError):
+            await self._shelf.settle(live)
+
+
+async def _some(tasks: set[asyncio.Task[None]], when: str) -> None:
+    """Wait for tasks and take those that are done out of the set. :raises SealAgentError: ``batch_store_failed``."""
+    done, _ = await asyncio.wait(tasks, return_when=when)
+    tasks -= done
+    for task in done:
+        if not task.cancelled():
+            task.result()
+
+
+def _lies_in_item(error: BaseException) -> bool:
+    if not isinstance(error, SealAgentError) or error.code in STOPPING:
+        return False
+    return isinstance(error, FormatError) or error.code.startswith(_OF_ITEM)
