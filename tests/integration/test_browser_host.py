@@ -39,7 +39,7 @@ def daemon(world: World) -> Daemon:
 
 def _to_seal(seal: str = SEAL) -> dict[str, Any]:
     document = base64.b64encode(pack(document_files())).decode()
-    return {"request": {"seal": seal, "placements": [{"type": "invisible"}], "name": "a.ofd"}, "document": document}
+    return {"seal": seal, "placements": [{"type": "invisible"}], "name": "a.ofd", "content": document}
 
 
 def _caller_of_last_refusal(daemon: Daemon) -> dict[str, Any]:
@@ -67,15 +67,37 @@ def test_status_seals_and_picture(daemon: Daemon) -> None:
 def test_a_document_is_verified(daemon: Daemon) -> None:
     document = base64.b64encode(pack(document_files())).decode()
     with Host(daemon) as host:
-        body = {"request": {"name": "a.ofd"}, "document": document}
-        answer = host.ask("POST", "/v1/documents/verify", body)
-        assert answer["status"] == 200
-        assert answer["body"]["reasons"][0]["code"] == "no_signature" or answer["body"]["verdict"] == "indeterminate"
-        for wrong in ({}, {"request": {}}, {"request": 1, "document": ""}, {"request": {}, "document": "*"}):
-            assert host.ask("POST", "/v1/documents/verify", wrong)["body"]["code"] == "message_invalid"
-        assert host.ask("POST", "/v1/documents/verify")["status"] == 400
-        nothing = host.ask("POST", "/v1/documents/verify", {"request": {"name": "a"}, "document": ""})
+        answer = host.ask("POST", "/v1/documents/verify", {"name": "a.ofd", "content": document})
+        assert (answer["status"], answer["body"]["verdict"]) == (200, "indeterminate")
+        for wrong in ({}, {"name": "a.ofd"}, {"name": 1, "content": ""}, {"name": "a", "content": "*"}):
+            assert host.ask("POST", "/v1/documents/verify", wrong)["status"] == 400
+        assert host.ask("POST", "/v1/documents/verify")["status"] == 415
+        nothing = host.ask("POST", "/v1/documents/verify", {"name": "a", "content": ""})
         assert nothing["body"]["code"] == "format_unknown"
+
+
+def test_a_document_is_sealed_once(daemon: Daemon) -> None:
+    """What comes back is too large for one message, and the same again for the same key."""
+    files = {**document_files(), "Doc_0/Res/image.bin": os.urandom(1_500_000)}
+    body = {**_to_seal(), "content": base64.b64encode(pack(files)).decode()}
+    with Host(daemon) as host:
+        sealed = [_seal_in_parts(host, ident, body, "the-same-key") for ident in (1001, 1002)]
+        assert sealed[0]["status"] == 200, sealed[0]
+        assert sealed[0]["body"] == sealed[1]["body"]
+        with daemon.agent() as agent:
+            size = agent.records()["size"]
+            octets = base64.b64decode(sealed[0]["body"]["document"])
+            assert agent.verify_document(octets)["verdict"] == "valid"
+        assert sealed[0]["body"]["receipt"]["record"] <= size
+        kinds = [host.ask("GET", f"/v1/records/{number}")["body"]["kind"] for number in range(1, size + 1)]
+        assert kinds.count("signed") == 1
+
+
+def _seal_in_parts(host: Host, ident: int, body: dict[str, Any], key: str) -> dict[str, Any]:
+    message = {"id": ident, "method": "POST", "path": "/v1/documents/seal", "body": body, "idempotency_key": key}
+    for part in _in_parts(message, 700_000):
+        host.send(part)
+    return host.answer(ident)
 
 
 def test_the_agent_knows_for_whom_is_asked(daemon: Daemon) -> None:
@@ -220,7 +242,7 @@ def _in_parts(message: dict[str, Any], size: int) -> list[dict[str, Any]]:
 def test_large_documents_go_and_come_in_parts(daemon: Daemon) -> None:
     """Two at once, their parts mixed; what comes back is the agent's own word on a file of three megabytes."""
     document = base64.b64encode(os.urandom(3_000_000)).decode()
-    body = {"request": {"name": "大" * 100}, "document": document}
+    body = {"name": "大" * 100, "content": document}
     with Host(daemon) as host:
         both = [
             _in_parts({"id": ident, "method": "POST", "path": "/v1/documents/verify", "body": body}, 700_000)
@@ -306,7 +328,7 @@ def _runs(pid: int) -> bool:
 
 def test_nothing_that_passes_is_logged(daemon: Daemon) -> None:
     secret = "Zm9yIG5vYm9keSBlbHNl"
-    body = {"request": {"name": "secret-name.ofd"}, "document": secret}
+    body = {"name": "secret-name.ofd", "content": secret}
     with Host(daemon) as host:
         host.ask("POST", "/v1/documents/verify", body, token="token-of-nobody", page="https://page.example")
         host.send({"id": 50, "secret-member": secret})

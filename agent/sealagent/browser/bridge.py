@@ -7,10 +7,8 @@ business. Nothing that passes is logged.
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import http.client
-import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +17,7 @@ from typing import Any
 
 from sealagent.browser.framing import MAX_MESSAGE_IN, Assembly, Oversized, in_messages
 from sealagent.browser.requests import Cancel, Part, Request, ident_of, read_json, read_message
-from sealagent.browser.routes import DOCUMENTS, EVENTS, RECORD
+from sealagent.browser.routes import EVENTS, RECORD
 from sealagent.client.errors import AgentError
 from sealagent.client.transport import CHUNK, Transport
 from sealagent.errors import FormatError, LimitExceeded, SealAgentError
@@ -34,8 +32,8 @@ PAGE_HEADER = "SealAgent-Page"
 
 MAX_IN_FLIGHT = 16
 """Requests under way at once, streams of events and requests that come in parts included."""
-MAX_HELD = 96 << 20
-"""Octets of requests held at once, so that two of the largest fit."""
+MAX_HELD = 64 << 20
+"""Octets of requests held at once: one of the largest, beside others. Reading and writing JSON takes thrice that."""
 WAIT_SECONDS = 3600.0
 """Patience for the agent, whose own limits on prompts and batches are what ends a request."""
 MAX_EVENT = 64 << 10
@@ -211,10 +209,6 @@ class Bridge:
     def _ask(self, request: Request, transport: Transport) -> http.client.HTTPResponse:
         if request.template == RECORD:
             self._own_record(request, transport)
-        if request.template in DOCUMENTS:
-            asked, document = _document(request.body)
-            request_key = request.idempotency_key
-            return transport.document(request.path, asked, io.BytesIO(document), idempotency_key=request_key)
         body = None if request.body is None else json.dumps(request.body).encode()
         media_type = None if body is None else "application/json"
         return transport.request(
@@ -281,16 +275,6 @@ def _problem(error: Exception) -> dict[str, Any]:
         case OSError() | http.client.HTTPException():
             return problem_body("agent_unreachable", f"the connection to the agent broke: {type(error).__name__}")
     return problem_body("internal_error", f"an unforeseen fault of the bridge: {type(error).__name__}")
-
-
-def _document(body: Mapping[str, Any] | None) -> tuple[dict[str, Any], bytes]:
-    """Return request and document of a body ``{"request": {…}, "document": base64}``."""
-    if body is None or set(body) != {"request", "document"} or not isinstance(body["request"], dict):
-        raise FormatError("message_invalid", "body must have the members request (object) and document (base64)")
-    try:
-        return body["request"], base64.b64decode(body["document"], validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        raise FormatError("message_invalid", "document is no base64 (RFC 4648 section 4, with padding)") from None
 
 
 def _answer_pieces(ident: int, response: http.client.HTTPResponse) -> Iterator[bytes]:

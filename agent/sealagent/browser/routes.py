@@ -11,10 +11,9 @@ from urllib.parse import quote, unquote
 
 from sealagent.errors import FormatError, SealAgentError
 
-__all__ = ["BRIDGED", "DOCUMENTS", "EVENTS", "RECORD", "bridged_path"]
+__all__ = ["BRIDGED", "EVENTS", "RECORD", "bridged_path"]
 
 EVENTS = "/v1/events"
-DOCUMENTS = frozenset({"/v1/documents/seal", "/v1/documents/verify"})
 RECORD = "/v1/records/{}"
 """Only entries that are about the extension's own requests are shown."""
 
