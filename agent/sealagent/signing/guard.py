@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from sealagent.callers.model import Effect
+from sealagent.callers.policy import local_day
 from sealagent.clock import Clock
 from sealagent.errors import SealAgentError
 from sealagent.signing.authorize import Authorizer, Grants, Permit, require_covered
@@ -94,7 +95,7 @@ class Guard:
         if decision.source == "grant":
             await asyncio.to_thread(self._grants.spend, decision.name, now)
         elif decision.source == "rule" and decision.per_day is not None:
-            await asyncio.to_thread(self._grants.count_rule, decision.name, now.date(), decision.per_day)
+            await asyncio.to_thread(self._grants.count_rule, decision.name, local_day(now), decision.per_day)
 
 
 def _mismatch(why: str) -> SealAgentError:
