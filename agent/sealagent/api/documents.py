@@ -281,6 +281,7 @@ ROUTES = (
         VerifyIn,
         document=True,
         json_request=VerifyJsonIn,
+        reads=True,
         errors=_DOCUMENT_ERRORS,
     ),
 )

@@ -13,6 +13,7 @@ from typing import cast
 
 from aiohttp import web
 
+from sealagent.api.identify import Accepted
 from sealagent.api.problems import PROBLEM_MEDIA_TYPE, problem_octets
 from sealagent.api.routing import RUNNING
 from sealagent.errors import SealAgentError
@@ -76,7 +77,7 @@ class UnixListener:
         assert http is not None
 
         def connection() -> asyncio.Protocol:
-            return _Refuse() if len(http.connections) >= self._connections else http()
+            return _Refuse() if len(http.connections) >= self._connections else Accepted(http())
 
         self._server = await asyncio.get_running_loop().create_unix_server(connection, sock=listening, backlog=BACKLOG)
 

@@ -59,6 +59,8 @@ class Route:
     """Model of the answer then, where it is another."""
     changes: bool = False
     """Changes state, so it takes an ``Idempotency-Key``."""
+    reads: bool = False
+    """Only reads, although it is no GET: the caller need not be looked at again."""
     errors: tuple[str, ...] = ()
     """Codes beyond those every route may answer with."""
     query: tuple[tuple[str, str, str], ...] = ()

@@ -13,10 +13,12 @@ from aiohttp import web
 from sealagent.api import answers, documents, keys, openapi, seals, state, trust
 from sealagent.api.extensions import with_extension
 from sealagent.api.idempotency import IdempotencyCache
+from sealagent.api.identify import PROGRAMS, caller_of, handler_of
 from sealagent.api.problems import problem_response
 from sealagent.api.routing import ARRIVED, CALLER, RUNNING, Route, json_response
 from sealagent.api.services import SERVICES, Services
-from sealagent.callers.peer import Caller, peer_of, require_uid
+from sealagent.callers.peer import Caller
+from sealagent.callers.programs import Programs
 from sealagent.errors import SealAgentError
 from sealdrivers.errors import DriverError
 
@@ -25,9 +27,6 @@ __all__ = ["ROUTES", "application", "openapi_document"]
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_callers: weakref.WeakKeyDictionary[Any, Caller] = weakref.WeakKeyDictionary()
-"""One look at the peer a connection: the kernel fixed its credentials when it connected."""
 
 
 async def show_openapi(request: web.Request) -> web.StreamResponse:
@@ -55,14 +54,7 @@ def _caller(request: web.Request, owner_uid: int) -> Caller:
     if transport is None:
         raise ConnectionResetError("the caller went away")
     arrived = request.app[ARRIVED].get(transport)
-    if arrived is not None:
-        return arrived
-    caller = _callers.get(transport)
-    if caller is None:
-        caller = peer_of(transport.get_extra_info("socket"))
-        require_uid(caller, owner_uid)
-        _callers[transport] = caller
-    return caller
+    return arrived if arrived is not None else caller_of(transport, owner_uid)
 
 
 @web.middleware
@@ -105,5 +97,11 @@ def application(services: Services) -> web.Application:
     app[RUNNING] = set()
     app[ARRIVED] = weakref.WeakKeyDictionary()
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, handler_of(route))
+    app[PROGRAMS] = programs = Programs()
+
+    async def close(_: web.Application) -> None:
+        programs.close()
+
+    app.on_cleanup.append(close)
     return app
