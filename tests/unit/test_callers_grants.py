@@ -70,6 +70,8 @@ def code(action: Any, *arguments: Any, **named: Any) -> str:
         ({"seal": "seal-1", "key": KEY, "formats": ("pdf", "ofd"), "remaining": 1}, None),
         ({"seal": "seal-2"}, "another seal"),
         ({"key": KEY + "x"}, "another key"),
+        ({"key": TOKEN}, None),
+        ({"key": TOKEN + "x"}, "another key"),
         ({"operation": Operation.DIGEST}, "digest"),
         ({"operation": Operation.RAW}, "raw"),
         ({"operation": Operation.MANAGE}, "manage"),

@@ -25,4 +25,6 @@ def problem_octets(error: SealAgentError | DriverError) -> tuple[int, bytes]:
 def problem_response(error: SealAgentError | DriverError, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return the response for an error."""
     status, octets = problem_octets(error)
+    if status == 401:  # RFC 9110 §15.5.2 wants the field, RFC 6750 §3 says what is in it
+        headers = {**(headers or {}), "WWW-Authenticate": 'Bearer realm="sealagent", error="invalid_token"'}
     return web.Response(status=status, body=octets, content_type=PROBLEM_MEDIA_TYPE, headers=headers)

@@ -62,7 +62,7 @@ def mismatch(grant: Grant, use: Use, now: datetime) -> str | None:
         return f"it is for {grant.operation.value}"
     if grant.seal is not None and grant.seal != use.seal:
         return "it is for another seal"
-    if grant.key is not None and grant.key != use.key:
+    if grant.key is not None and grant.key not in (use.key, use.token):
         return "it is for another key"
     if grant.formats and use.format not in grant.formats:
         return f"it is for {', '.join(grant.formats)} only"
@@ -132,11 +132,12 @@ class GrantBook:
 
     def _candidates(self, caller: Caller, use: Use) -> list[Grant]:
         seals = (use.seal, None) if use.seal is not None else (None,)
+        keys = dict.fromkeys((use.key, use.token, None))
         found: list[Grant] = []
         with self._memory:
             for grantee in grantees(caller):
                 for seal in seals:
-                    for key in (use.key, None):
+                    for key in keys:
                         if bucket := self._buckets.get((grantee, use.operation, seal, key)):
                             found.extend(bucket.values())
         return found

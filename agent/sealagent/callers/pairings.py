@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from sealagent.callers.grants import GrantBook
 from sealagent.callers.model import Paired
-from sealagent.callers.names import alike, clean_name
+from sealagent.callers.names import MAX_NAME, alike, clean_name
 from sealagent.callers.peer import Caller
 from sealagent.callers.store import Application, CallersStore, drop_application, put_application
 from sealagent.clock import Clock
@@ -48,6 +48,8 @@ class Offer:
     """A pairing that was begun: what the application is told."""
 
     id: str
+    name: str
+    """The name the application gave itself, as it is kept."""
     code: str
     """Six digits to show."""
     secret: str = field(repr=False)
@@ -59,7 +61,6 @@ class Offer:
 class _Open:
     offer: Offer
     caller: Caller
-    name: str
     asking: bool = False
     """Whether the holder is being asked."""
 
@@ -127,7 +128,8 @@ class Pairings:
         self._by_token = {each.token_sha256: each.id for each in self._applications.values()}
         self._open: dict[str, _Open] = {}
         self._refused: dict[tuple[str, str], None] = {}
-        self._written: dict[str, datetime | None] = {each.id: each.last_used for each in self._applications.values()}
+        self._unwritten: set[str] = set()
+        """Applications that were here since that was written down last."""
 
     # What there is
 
@@ -140,6 +142,18 @@ class Pairings:
         """Return an application. :raises SealAgentError: ``application_not_found``."""
         with self._memory:
             found = self._applications.get(application_id)
+        if found is None:
+            raise SealAgentError("application_not_found", "there is no such application")
+        return found
+
+    def find(self, named: str) -> Application:
+        """Return an application by id, or a paired one by name. :raises SealAgentError: ``application_not_found``."""
+        with self._memory:
+            found = self._applications.get(named)
+            if found is None:
+                now, wanted = self._clock(), alike(named[:MAX_NAME])
+                same = (each for each in self._applications.values() if alike(each.name) == wanted)
+                found = next((each for each in same if each.state(now) == "active"), None)
         if found is None:
             raise SealAgentError("application_not_found", "there is no such application")
         return found
@@ -177,8 +191,8 @@ class Pairings:
             taken = {each.offer.code for each in self._open.values()}
             while (code := f"{secrets.randbelow(10**6):06}") in taken:
                 pass
-            offer = Offer(secrets.token_hex(16), code, secrets.token_hex(32), now + OPEN_FOR)
-            self._open[offer.id] = _Open(offer, caller, name)
+            offer = Offer(secrets.token_hex(16), name, code, secrets.token_hex(32), now + OPEN_FOR)
+            self._open[offer.id] = _Open(offer, caller)
             return offer
 
     def ask(self, offer_id: str, secret: str, caller: Caller) -> Asked:
@@ -202,7 +216,7 @@ class Pairings:
             if found.asking:
                 raise _no_pairing()
             found.asking = True
-            return Asked(offer_id, found.name, found.offer.code)
+            return Asked(offer_id, found.offer.name, found.offer.code)
 
     def abandon(self, offer_id: str) -> None:
         """End a pairing that came to nothing."""
@@ -226,13 +240,13 @@ class Pairings:
                 began = found.caller
                 if (began.executable, began.sha256, began.origin) != (executable, sha256, caller.origin):
                     raise SealAgentError("program_changed", "the program changed while the holder was asked")
-                self._require_free(found.name, now)
+                self._require_free(found.offer.name, now)
                 removed = self._room(now)
             days = self._days()
             token = _encoded(secrets.token_bytes(TOKEN_OCTETS))
             application = Application(
                 id=f"app-{secrets.token_hex(8)}",
-                name=found.name,
+                name=found.offer.name,
                 uid=caller.uid,
                 executable=executable,
                 sha256=sha256,
@@ -285,6 +299,7 @@ class Pairings:
                 raise ProgramChanged(found, known_no=(found.id, sha256) in self._refused)
             if found.last_used is None or not timedelta() <= now - found.last_used < USED_EVERY:
                 self._applications[found.id] = replace(found, last_used=now)
+                self._unwritten.add(found.id)
             return Paired(found.id, found.name)
 
     def accept_program(self, application_id: str, sha256: str) -> Application:
@@ -335,20 +350,19 @@ class Pairings:
                 self._applications[application_id] = revoked
             return revoked
 
-    def note_uses(self) -> None:
-        """Write down when applications were here last; called now and then, and at the end."""
-        with self._writing:
-            with self._memory:
-                fresh = [each for each in self._applications.values() if self._written.get(each.id) != each.last_used]
-            if fresh:
-                self._store.write(map(put_application, fresh), recount=False)
-                self._written.update({each.id: each.last_used for each in fresh})
-
     @property
     def unwritten(self) -> bool:
         """Whether :meth:`note_uses` has anything to do."""
-        with self._memory:
-            return any(self._written.get(each.id) != each.last_used for each in self._applications.values())
+        return bool(self._unwritten)
+
+    def note_uses(self) -> None:
+        """Write down when applications were here last. :raises SealAgentError: ``callers_failed``."""
+        with self._writing:
+            with self._memory:
+                fresh = [self._applications[each] for each in self._unwritten if each in self._applications]
+                self._unwritten.clear()
+            if fresh:
+                self._store.write(map(put_application, fresh), recount=False)
 
     def _change(self, application: Application) -> Application:
         self._store.write([put_application(application)], recount=False)
@@ -366,7 +380,6 @@ class Pairings:
     def _drop(self, application_id: str) -> None:
         gone = self._applications.pop(application_id)
         self._by_token.pop(gone.token_sha256, None)
-        self._written.pop(application_id, None)
 
     def _room(self, now: datetime) -> tuple[str, ...]:
         """Return which applications go to make room: none, or the one that ended first."""
