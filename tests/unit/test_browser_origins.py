@@ -7,10 +7,14 @@ import pytest
 from sealagent.browser import bridge
 from sealagent.callers.browsers import BROWSER_PROGRAMS, ORIGIN_HEADER, PAGE_HEADER, acting_for, browser_programs
 from sealagent.callers.peer import Caller
+from sealagent.consent.prompter import ConsentRequest, Occasion
+from sealagent.consent.texts import Language, consent_text
 from sealagent.errors import SealAgentError
+from sealagent.uses import Operation
 
 ORIGIN = f"chrome-extension://{'abcdefghijklmnop' * 2}"
 PAGE = "https://office.example"
+BROWSER = "/usr/lib/chromium/chromium"
 
 
 def _caller(parent: str | None) -> Caller:
@@ -74,3 +78,21 @@ def test_malformed_headers_are_refused(origin: str | None, page: str | None) -> 
 
 def test_bridge_and_agent_mean_the_same_headers() -> None:
     assert (bridge.ORIGIN_HEADER, bridge.PAGE_HEADER) == (ORIGIN_HEADER, PAGE_HEADER)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "extension", "page"),
+    [
+        (
+            "en",
+            f"Browser extension: {ORIGIN} (says the bridge started by {BROWSER})",
+            f"Page: {PAGE} (it says)",
+        ),
+        ("zh_CN", f"浏览器扩展：{ORIGIN}（{BROWSER} 启动的桥接称）", f"网页：{PAGE}（自称）"),
+    ],
+)
+def test_the_holder_sees_whose_word_it_is(chosen: Language, extension: str, page: str) -> None:
+    caller = acting_for(_caller(BROWSER), ORIGIN, PAGE, BROWSER_PROGRAMS)
+    occasion = Occasion(caller, "a.ofd", "公章", operation=Operation.DOCUMENT)
+    said = consent_text(ConsentRequest("use", occasion), chosen).description
+    assert {extension, page} <= set(said)

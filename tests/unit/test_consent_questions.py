@@ -224,7 +224,8 @@ def test_buttons_of_one_dialog_differ(chosen: Language) -> None:
 
 def longest(letter: str) -> Occasion:
     name = letter * 3000
-    caller = Caller(1, 1, 2**22, name, 1, parent=name, origin=name, application=Paired("x", name))
+    origin = f"moz-extension://{name}"
+    caller = Caller(1, 1, 2**22, name, 1, parent=name, origin=origin, page=name, application=Paired("x", name))
     return Occasion(
         caller,
         name,

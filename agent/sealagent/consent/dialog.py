@@ -34,7 +34,7 @@ def dialog_commands(text_of: Callable[[int], PromptText]) -> list[str]:
 
     :param text_of: gives the text, with foreign names as many times shorter as it is told.
     """
-    for shorter in (1, 2, 4, 8):
+    for shorter in (1, 2, 4, 8, 16):
         text = text_of(shorter)
         commands = {
             "SETTITLE": text.title,

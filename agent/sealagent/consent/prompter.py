@@ -74,6 +74,10 @@ class RequestingProgram(Protocol):
     def origin(self) -> str | None:
         """Web origin or browser extension it acts for, as the browser says."""
 
+    @property
+    def page(self) -> str | None:
+        """Origin of the web page that the extension acts for, as the extension itself says."""
+
 
 @dataclass(frozen=True, slots=True)
 class SealPicture:

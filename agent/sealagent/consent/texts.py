@@ -340,10 +340,15 @@ def _application(occasion: Occasion, words: _Words) -> list[str]:
         lines.append(words("program", path=words.cut(caller.executable, MAX_PROGRAM), pid=caller.pid))
     else:
         lines.append(words("program_unknown", pid=caller.pid))
-    if caller.parent:
-        lines.append(words("parent", path=words.cut(caller.parent, MAX_PARENT)))
-    if caller.origin:
-        lines.append(words("origin", origin=words.cut(caller.origin, MAX_ORIGIN)))
+    parent = words.cut(caller.parent, MAX_PARENT) if caller.parent else None
+    origin = words.cut(caller.origin, MAX_ORIGIN) if caller.origin else None
+    if parent and origin and "-extension://" in (caller.origin or ""):
+        lines.append(words("extension", origin=origin, path=parent))
+    else:
+        lines.extend([words("parent", path=parent)] if parent else [])
+        lines.extend([words("origin", origin=origin)] if origin else [])
+    if caller.page:
+        lines.append(words("for_page", page=words.cut(caller.page, MAX_ORIGIN)))
     return lines
 
 
