@@ -179,6 +179,18 @@ class Daemon:
         return self.log.read_text(encoding="utf-8")
 
 
+ALLOW_ALL = """
+[defaults]
+document = "allow"
+digest = "allow"
+raw = "allow"
+manage = "allow"
+[limits]
+blind_needs_pairing = false
+"""
+"""The policy of a tester whose PIN comes from a file: nobody is asked, so everything must be allowed."""
+
+
 @dataclass
 class World:
     """Where a test happens."""
@@ -189,6 +201,8 @@ class World:
     daemons: list[Daemon] = field(default_factory=list)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Sections of agent.toml beside, or instead of, the usual ones."""
+    policy: str = ALLOW_ALL
+    """The content of policy.toml."""
     presence_seconds: float = 0.5
     modules: list[Path] = field(default_factory=list)
     """Modules instead of SoftHSM."""
@@ -236,6 +250,7 @@ class World:
             self.pin_file.write_text(self.token.user_pin + "\n")
         self.root_file.write_text(self.authority.root_pem())
         socket = self.directory / "run" / "agent.sock"
+        (self.directory / "policy.toml").write_text(self.policy)
         config = self.directory / "agent.toml"
         config.write_text(_toml(self._values(socket, workers)))
         log = self.directory / f"daemon-{len(self.daemons)}.log"
@@ -261,6 +276,7 @@ class World:
         values: dict[str, Any] = {
             "socket": str(socket),
             "state_dir": str(self.directory / "state"),
+            "policy": str(self.directory / "policy.toml"),
             "presence_seconds": self.presence_seconds,
             "discovery": {"p11_kit": False, "vendor_table": False},
             "modules": [

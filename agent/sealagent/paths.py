@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["config_files", "socket_path", "state_dir"]
+__all__ = ["config_files", "policy_files", "socket_path", "state_dir"]
 
 
 def socket_path() -> Path:
@@ -44,3 +44,11 @@ def config_files() -> list[Path]:
         site_config_path("sealagent", appauthor=False) / "agent.toml",
         user_config_path("sealagent", appauthor=False) / "agent.toml",
     ]
+
+
+def policy_files() -> list[Path]:
+    """Return where the policy may be: the system's, which an administrator sets for everybody, before the user's own.
+
+    With ``SEALAGENT_CONFIG`` it is beside that file.
+    """
+    return [file.with_name("policy.toml") for file in config_files()]

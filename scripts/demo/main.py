@@ -76,14 +76,21 @@ class Party:
     def agent(self, *, trust: Path, raw_digests: bool = False) -> Iterator[Agent]:
         """Run this party's daemon and yield a connection to it."""
         settings = self.folder / "agent.toml"
+        policy = self.folder / "policy.toml"
+        operations = ["document", "manage", *(["raw"] if raw_digests else [])]
+        policy.write_text(
+            "# Nobody is asked in a demo: this one program may do what it is there for, and no other may do anything.\n"
+            f'[[rules]]\nname = "demo"\neffect = "allow"\noperations = {operations}\n'
+            f'executables = ["{os.path.realpath(sys.executable)}"]\n',
+            encoding="utf-8",
+        )
         settings.write_text(
-            f'socket = "{self._socket}"\nstate_dir = "{self.folder / "state"}"\n'
+            f'socket = "{self._socket}"\nstate_dir = "{self.folder / "state"}"\npolicy = "{policy}"\n'
             f'[[modules]]\npath = "{self._module}"\ndriver = "{self._kind.driver}"\n'
             f'sm2_profile = "{self._kind.sm2_profile}"\n'
             "[discovery]\np11_kit = false\nvendor_table = false\n"
             f'[pin]\nsource = "file"\nfile = "{self._pin_file}"\n'
-            f'[trust]\npaths = ["{trust}"]\n'
-            f"[signing]\nallow_raw_digests = {str(raw_digests).lower()}\n",
+            f'[trust]\npaths = ["{trust}"]\n',
             encoding="utf-8",
         )
         with (self.folder / "daemon.log").open("w", encoding="utf-8") as log:

@@ -71,7 +71,6 @@ def _measure(world: World, kind: str, token: Any, *, quick: bool) -> tuple[list[
     rounds, seconds = (1, 0.5) if quick else (5, 1.0)
     world.modules, world.driver = [token.library], kind
     world.module_settings = {"sm2_profile": "xipki placeholders"} if kind == "pkcs11" else {}
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.settings["timeouts"] = {"sign": 1.0, "other": 2.0}
     world.pin_file.touch(0o600)
     world.pin_file.write_text(token.user_pin + "\n")

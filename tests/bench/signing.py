@@ -36,7 +36,6 @@ def measure(world: World, *, quick: bool) -> list[Table]:
     rounds, seconds = (1, 1.0) if quick else (5, 2.0)
     for kind, object_id in KINDS.items():
         world.add_signer(kind, object_id=object_id)
-    world.settings["signing"] = {"allow_raw_digests": True}
     daemon = world.start(workers=WORKERS)
     seen: dict[tuple[str, str], list[Load]] = {}
     with daemon.agent() as agent:

@@ -57,7 +57,6 @@ def measure(world: World, *, quick: bool) -> list[Table]:
         for number, (name, settings) in enumerate(asking.items()):
             place = world.directory / str(number)
             place.mkdir()
-            settings = {"signing": {"allow_raw_digests": True}, **settings}
             own = World(place, world.token, world.authority, settings=settings, fresh=True)
             stack.callback(own.close)
             agents[name] = stack.enter_context(own.start().agent())

@@ -118,7 +118,6 @@ def test_insertion_and_removal_reach_the_events_stream(world: World) -> None:
 
 def test_a_worker_killed_while_it_signs_leaves_no_intent_without_outcome(world: World) -> None:
     """Where the kill hits is left to chance; within C_Sign for certain: test_skf_sealing."""
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.add_signer("rsa-2048")
     daemon = world.start()
     with daemon.agent() as agent:
@@ -151,7 +150,6 @@ def test_a_worker_killed_while_it_signs_leaves_no_intent_without_outcome(world: 
 
 def test_a_connection_lost_amid_signing_is_made_good_by_a_retry_that_signs_nothing_more(world: World) -> None:
     world.presence_seconds = 60
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.add_signer("rsa-2048")
     daemon = world.start()
     with daemon.agent() as agent:

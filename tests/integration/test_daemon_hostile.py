@@ -109,7 +109,6 @@ def test_a_device_that_signs_with_another_key_is_caught(world: World, vectors: P
 
 
 def test_a_seal_signature_over_a_digest_verifies_and_is_marked(world: World) -> None:
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
     with world.start().agent() as agent:
         made = agent.sign_digest_with_seal(bytes(32), seal=SEAL, property_info="/Doc_0/Signs/Sign_0/Signature.xml")

@@ -90,7 +90,6 @@ def test_curl_seals_as_the_readme_says(world: World, vectors: Path, tmp_path: Pa
 
 
 def test_media_types_with_parameters_and_chunked_bodies(world: World) -> None:
-    world.settings["signing"] = {"allow_raw_digests": True}
     _with_seal(world)
     daemon = world.start()
     with daemon.agent() as agent:

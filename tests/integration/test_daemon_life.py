@@ -92,7 +92,6 @@ def test_an_idle_daemon_ends_at_once_with_listeners_and_kept_connections(world: 
 
 
 def test_a_signature_under_way_is_finished_and_delivered(world: World) -> None:
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.add_signer("rsa-4096")
     daemon = world.start()
     with daemon.agent() as agent:
@@ -298,7 +297,6 @@ def _measured(pid: int) -> tuple[int, float]:
 
 
 def test_thousands_of_requests_of_all_kinds_leave_memory_and_descriptors_as_they_were(world: World) -> None:
-    world.settings["signing"] = {"allow_raw_digests": True}
     _with_seal(world)
     daemon = world.start()
     document = pack(document_files())

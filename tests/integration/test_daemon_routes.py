@@ -43,7 +43,6 @@ def _ask(daemon: Daemon, method: str, path: str, body: bytes | None, media_type:
 
 @pytest.fixture
 def daemon(world: World) -> Daemon:
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
     return world.start()
 

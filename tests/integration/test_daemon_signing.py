@@ -101,6 +101,7 @@ def test_a_second_seal_leaves_the_first_intact(world: World, vectors: Path) -> N
 
 
 def test_raw_digests_are_refused_unless_allowed(world: World) -> None:
+    world.policy = '[defaults]\ndigest = "deny"\nraw = "deny"\n'
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
     daemon = world.start()
     with daemon.agent() as agent:
@@ -118,7 +119,6 @@ def test_raw_digests_are_refused_unless_allowed(world: World) -> None:
 
 
 def test_bare_signatures_and_seal_signatures_over_digests(world: World) -> None:
-    world.settings["signing"] = {"allow_raw_digests": True}
     certificates = {
         kind: x509.load_der_x509_certificate(world.add_signer(kind, object_id=bytes([number])))
         for number, kind in enumerate(("rsa-2048", "ec-p256", "ec-p384"), 1)

@@ -26,7 +26,6 @@ def place(request: pytest.FixtureRequest, world: World) -> tuple[World, SoftSkfT
     token.add_key("sm2")
     world.modules, world.driver = [token.library], request.param
     world.module_settings = {"sm2_profile": "xipki placeholders"} if request.param == "pkcs11" else {}
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.settings["timeouts"] = {"sign": HANG_SECONDS, "other": 2 * HANG_SECONDS}
     world.pin_file.touch(0o600)
     world.pin_file.write_text(token.user_pin + "\n")

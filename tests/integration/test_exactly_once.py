@@ -17,7 +17,6 @@ SEAL = "测试单位公章"
 @pytest.fixture
 def office(world: World) -> World:
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
-    world.settings["signing"] = {"allow_raw_digests": True}
     return world
 
 

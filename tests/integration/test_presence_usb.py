@@ -68,7 +68,6 @@ def usb_world(world: World, usb_testbed: UsbTestbed, softskf_token: SoftSkfToken
     world.presence_seconds = NEVER
     world.pin_file.touch(0o600)
     world.pin_file.write_text(softskf_token.user_pin + "\n")
-    world.settings["signing"] = {"allow_raw_digests": True}
     (world.directory / "vendors.toml").write_text(VENDORS)
     return world
 
@@ -232,7 +231,6 @@ def test_after_a_replug_softhsm_signs_again_without_a_restart(
     world: World, usb_testbed: UsbTestbed, authority: TestAuthority, hear: Hear
 ) -> None:
     world.presence_seconds = NEVER
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.add_signer()
     usb_testbed.plug(SOFT)
     daemon = start(world, usb_testbed)

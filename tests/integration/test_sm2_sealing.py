@@ -127,7 +127,6 @@ def test_a_device_that_lies_or_leaves_releases_nothing(
 
 
 def test_a_worker_killed_within_a_signature(sm2_world: World, token: Token, function: str) -> None:
-    sm2_world.settings["signing"] = {"allow_raw_digests": True}
     daemon = sm2_world.start()
     with daemon.agent() as agent:
         key, _ = _certified(agent, sm2_world)
@@ -174,7 +173,6 @@ def test_what_a_mechanism_signs_is_kept_for_the_next_daemon(
     token = softsm2_new_token()
     token.add_key("sm2")
     world.modules = [token.library]
-    world.settings["signing"] = {"allow_raw_digests": True}
     world.pin_file.touch(0o600)
     world.pin_file.write_text(token.user_pin + "\n")
     for _ in range(2):
@@ -190,7 +188,6 @@ def test_what_a_mechanism_signs_is_kept_for_the_next_daemon(
 
 def test_softhsm_is_refused_for_sm2_with_the_reason(world: World, vectors: Path) -> None:
     world.token.generate_curve_key(SM2_CURVE, object_id=b"\x01")
-    world.settings["signing"] = {"allow_raw_digests": True}
     with world.start().agent() as agent:
         (key,) = agent.keys()
         for _ in range(2):

@@ -72,7 +72,6 @@ def test_a_document_is_sealed_with_a_time_stamp(scene: Scene) -> None:
 
 
 def test_bare_signatures_are_not_time_stamped(scene: Scene) -> None:
-    scene.world.settings["signing"] = {"allow_raw_digests": True}
     with scene.start() as agent:
         key = agent.keys()[0]["id"]
         (signed,) = agent.sign_digests([bytes(32)], key=key)

@@ -13,6 +13,19 @@ from testbed.tokens import SoftwareToken, toml
 __all__ = ["Configuration", "KeyOrder", "make_keys", "pem"]
 
 
+POLICY = """\
+# A world for testers: the PINs come from a file, so nobody can be asked, and everything is allowed.
+# Take a line out, or write "ask" or "deny", to see what is refused then.
+[defaults]
+document = "allow"
+digest = "allow"
+raw = "allow"
+manage = "allow"
+[limits]
+blind_needs_pairing = false
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What an agent of the test bed is told."""
@@ -29,6 +42,11 @@ class Configuration:
         """``agent.toml``."""
         return self.folder / "agent.toml"
 
+    @property
+    def policy(self) -> Path:
+        """``policy.toml``."""
+        return self.folder / "policy.toml"
+
     def environment(self) -> dict[str, str]:
         """Return the variables that show the tokens to their libraries."""
         return {name: value for token in self.tokens for name, value in token.environment.items()}
@@ -40,11 +58,13 @@ class Configuration:
         pins = pin_file(self.folder, self.tokens)
         text = (
             f"socket = {toml(self.socket)}\nstate_dir = {toml(self.folder / 'state')}\n"
+            f"policy = {toml(self.policy)}\n"
             + "".join(token.section() for token in self.tokens)
             + "[discovery]\np11_kit = false\nvendor_table = false\n[presence]\nusb = false\n"
             + f'[pin]\nsource = "file"\nfile = {toml(pins)}\n{self.further}'
         )
         self.file.write_text(text, encoding="utf-8")
+        self.policy.write_text(POLICY, encoding="utf-8")
 
 
 def pin_file(folder: Path, tokens: Sequence[SoftwareToken]) -> Path:

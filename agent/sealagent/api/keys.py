@@ -284,7 +284,7 @@ ROUTES = (
         "POST",
         "/v1/keys/{key}/signatures",
         sign_digests,
-        "Sign digests with a bare key (needs signing.allow_raw_digests)",
+        "Sign digests with a bare key (operation raw of the policy)",
         m.DigestsOut,
         m.DigestsIn,
         changes=True,

@@ -554,6 +554,15 @@ class DevicesOut(PresenceOut):
     devices: list[DeviceOut]
 
 
+class ScreenLockOut(_Message):
+    """Where the agent hears that tokens are to be locked with the screen, and before the machine sleeps."""
+
+    system: Literal["listening", "unreachable", "off"] = Field(description="logind, on the system bus of D-Bus")
+    session: Literal["listening", "unreachable", "off"] = Field(description="screen savers, on the session bus")
+    delays_sleep: bool = Field(description="whether the machine waits for the lock before it sleeps")
+    fault: str | None = Field(description="why a bus is not listened to")
+
+
 class StatusOut(_Message):
     """How the agent is."""
 
@@ -563,9 +572,10 @@ class StatusOut(_Message):
     modules: list[dict[str, Any]]
     record: CheckpointOut
     presence: PresenceOut
+    screen_lock: ScreenLockOut
     interrupted: int = Field(description="signatures that a crash interrupted, closed as failed at start")
     pin_source: str
-    raw_digests_allowed: bool
+    policy: str | None = Field(description="the policy.toml in force; null: its defaults")
 
 
 class ProblemOut(BaseModel):

@@ -201,7 +201,7 @@ ROUTES = (
         "POST",
         "/v1/seals/{seal}/signatures",
         sign_with_seal,
-        "Make an SES_Signature over a digest (needs signing.allow_raw_digests)",
+        "Make an SES_Signature over a digest (operation digest of the policy)",
         m.SealDigestOut,
         m.SealDigestIn,
         changes=True,

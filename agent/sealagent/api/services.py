@@ -11,6 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
+from sealagent.callers.grants import GrantBook
+from sealagent.callers.pairings import Pairings
+from sealagent.callers.policyfile import PolicyFile
 from sealagent.clock import Clock
 from sealagent.documents.limits import Limits
 from sealagent.events import EventHub
@@ -18,6 +21,7 @@ from sealagent.pki.trustlists import TrustLists
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.administration import Management
+from sealagent.signing.batches.service import Batches
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
@@ -44,6 +48,7 @@ class Services:
 
     line: SigningLine
     management: Management
+    batches: Batches
     inventory: Inventory
     unlocker: Unlocker
     tokens: TokenService
@@ -51,6 +56,9 @@ class Services:
     trust_lists: TrustLists
     ledger: Ledger
     recorder: Recorder
+    policy: PolicyFile
+    pairings: Pairings
+    grants: GrantBook
     evidence: EvidenceStore
     events: EventHub
     clock: Clock

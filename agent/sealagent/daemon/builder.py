@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any
 
+from sealagent import paths
 from sealagent.api.listener import UnixListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
 from sealagent.callers.browsers import browser_programs
-from sealagent.callers.model import Decision, Effect, Grant
-from sealagent.callers.peer import Caller
+from sealagent.callers.decide import decide
+from sealagent.callers.grants import GrantBook
+from sealagent.callers.pairings import Pairings
+from sealagent.callers.policyfile import PolicyFile
+from sealagent.callers.store import CallersStore
 from sealagent.callers.watch import ended
 from sealagent.clock import Clock, system_clock
 from sealagent.consent.choose import choose_prompter
@@ -24,6 +28,7 @@ from sealagent.consent.source import FdPinSource
 from sealagent.daemon.asking import Sources, build_sources
 from sealagent.daemon.line import build_signing
 from sealagent.daemon.presence import Presence
+from sealagent.daemon.screenlock import ScreenLock
 from sealagent.daemon.settings import Settings
 from sealagent.daemon.systemd import inherited_socket
 from sealagent.documents.limits import Limits
@@ -34,13 +39,13 @@ from sealagent.pki.trust import TrustStore
 from sealagent.pki.trustlists import TrustLists
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
-from sealagent.signing.authorize import Decide
+from sealagent.signing.batches.service import Batches
+from sealagent.signing.batches.store import BatchStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.timestamping import Timestamper
 from sealagent.signing.unlock import Unlocker
 from sealagent.status.evidence import EvidenceStore
-from sealagent.uses import Use
 from sealdrivers.contract import TokenService
 from sealdrivers.host.service import HostedTokens
 
@@ -61,6 +66,8 @@ class Daemon:
     prompter: Prompter
     presence: Presence
     sources: Sources
+    callers: CallersStore
+    screen_lock: ScreenLock
 
     async def start(self) -> None:
         """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
@@ -73,8 +80,10 @@ class Daemon:
         self.services.events.close()
         await asyncio.to_thread(self.sources.fetch.close)  # no request waits for a service any more
         await self.listener.stop()
+        await self.services.batches.close()
         await self.tokens.close()
         await asyncio.to_thread(self.services.ledger.close)
+        await asyncio.to_thread(self.callers.close)
         if isinstance(self.prompter, FdPinSource):
             self.prompter.close()
 
@@ -91,6 +100,7 @@ async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
         spool.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SealAgentError("config_invalid", f"state_dir {state}: {error.strerror}", key="state_dir") from error
+    policy = policy_file(settings)
     trust = TrustStore.load(settings.trust.paths)
     ledger = await asyncio.to_thread(
         Ledger.open,
@@ -99,35 +109,13 @@ async def build(settings: Settings, clock: Clock = system_clock) -> Daemon:
         tree_hash=settings.record.tree_hash,
         max_bytes=settings.record.max_bytes,
     )
-    try:
-        return await _build(settings, clock, trust, ledger)
-    except BaseException:
-        await asyncio.to_thread(ledger.close)
-        raise
-
-
-class _NoGrants:
-    """No application has any grant."""
-
-    def add(self, grant: Grant) -> Grant:
-        return grant
-
-    def spend(self, grant_id: str, now: datetime, count: int = 1) -> None:
-        raise SealAgentError("use_denied", "there are no grants")
-
-    def count_rule(self, name: str, day: date, limit: int) -> None:
-        raise SealAgentError("use_denied", "there are no rules")
-
-
-def _by_setting(raw: bool) -> Decide:
-    """Decide by ``[signing] allow_raw_digests`` alone."""
-
-    def decide(caller: Caller, use: Use, now: datetime) -> Decision:
-        allowed = raw or not use.operation.blind
-        why = "signing digests that the agent cannot look into is switched off"
-        return Decision(Effect.ALLOW if allowed else Effect.DENY, "default", use.operation.value, why)
-
-    return decide
+    async with AsyncExitStack() as stack:
+        stack.callback(ledger.close)
+        callers = await asyncio.to_thread(CallersStore, state / "callers.sqlite")
+        stack.callback(callers.close)
+        daemon = await _build(settings, clock, trust, ledger, policy, callers)
+        stack.pop_all()
+        return daemon
 
 
 def _timestamper(settings: Settings, sources: Sources, inventory: Inventory) -> Timestamper | None:
@@ -137,7 +125,26 @@ def _timestamper(settings: Settings, sources: Sources, inventory: Inventory) -> 
     return Timestamper(sources.fetch, asked.url, lambda: inventory.policy, digest=asked.digest, required=asked.required)
 
 
-async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Ledger) -> Daemon:
+def policy_file(settings: Settings) -> PolicyFile:
+    """Return the policy that the configuration names, or the first of the usual places that has one.
+
+    :raises SealAgentError: ``policy_invalid``.
+    """
+    if settings.policy is not None:
+        return PolicyFile([settings.policy], required=True)
+    return PolicyFile(paths.policy_files())
+
+
+async def _build(
+    settings: Settings,
+    clock: Clock,
+    trust: TrustStore,
+    ledger: Ledger,
+    policy: PolicyFile,
+    callers: CallersStore,
+) -> Daemon:
+    grants = GrantBook(callers, clock)
+    pairings = Pairings(callers, grants, clock, days=lambda: policy.current().limits.pairing_days)
     recorder = Recorder(ledger)
     interrupted = await recorder.settle(
         "interrupted", f"the agent ended before the outcome was recorded; {NOTHING_RELEASED}"
@@ -185,7 +192,9 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         idle_seconds=settings.pin.unlock_idle_seconds,
         absolute_seconds=settings.pin.unlock_absolute_seconds,
         gone=ended,
+        ended=grants.end_session,
     )
+    grants.follow_sessions(unlocker.session)
     presence = Presence(
         tokens,
         table if settings.presence.usb else None,
@@ -194,6 +203,7 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         changed=inventory.invalidate,
         removed=unlocker.removed,
     )
+    screen_lock = ScreenLock(unlocker, events.publish, enabled=settings.pin.lock_with_screen)
     limits = Limits(package_octets=settings.limits.document_bytes)
     service: TokenService = tokens
     signing = build_signing(
@@ -207,23 +217,39 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         publish=events.publish,
         limits=limits,
         require=settings.seals.require,
-        decide=_by_setting(settings.signing.allow_raw_digests),
-        grants=_NoGrants(),
+        decide=lambda caller, use, now: decide(policy.current(), grants, caller, use, now),
+        grants=grants,
+        offers=lambda: policy.current().limits.session_grants,
         timestamper=_timestamper(settings, sources, inventory),
     )
+
+    batches = Batches(
+        store=await asyncio.to_thread(BatchStore, settings.state_dir / "batches.sqlite"),
+        ledger=ledger,
+        recorder=recorder,
+        inventory=inventory,
+        authorizer=signing.authorizer,
+        unlocker=unlocker,
+        line=signing.line,
+        clock=clock,
+        publish=events.publish,
+    )
+    await batches.start()
 
     def health() -> dict[str, Any]:
         return {
             "modules": tokens.health() + [{"path": None, "state": "refused", "fault": fault} for fault in refused],
             "interrupted": interrupted,
             "presence": presence.state(),
+            "screen_lock": screen_lock.state(),
             "pin_source": settings.pin.source,
-            "raw_digests_allowed": settings.signing.allow_raw_digests,
+            "policy": str(policy.path) if policy.path else None,
         }
 
     services = Services(
         line=signing.line,
         management=signing.management,
+        batches=batches,
         inventory=inventory,
         unlocker=unlocker,
         tokens=service,
@@ -231,6 +257,9 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         trust_lists=trust_lists,
         ledger=ledger,
         recorder=recorder,
+        policy=policy,
+        pairings=pairings,
+        grants=grants,
         evidence=evidence,
         events=events,
         clock=clock,
@@ -254,4 +283,4 @@ async def _build(settings: Settings, clock: Clock, trust: TrustStore, ledger: Le
         connections=settings.limits.connections,
         inherited=inherited_socket(),
     )
-    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence, sources)
+    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence, sources, callers, screen_lock)

@@ -55,6 +55,8 @@ class Pin(PinSource):
 
     unlock_idle_seconds: float = Field(default=300, ge=0)
     unlock_absolute_seconds: float = Field(default=3600, ge=0)
+    lock_with_screen: bool = True
+    """Lock every token when the screen is locked, and before the machine sleeps."""
 
 
 class Trust(Section):
@@ -150,13 +152,6 @@ class Seals(Section):
     """``valid``: trusted and good now (the law). ``intact``: for tests without a trust anchor only."""
 
 
-class Signing(Section):
-    """What callers may ask for."""
-
-    allow_raw_digests: bool = False
-    """Whether a caller may have a digest signed that it computed itself, which the agent cannot look into."""
-
-
 class Limits(Section):
     """Bounds on what the socket takes."""
 
@@ -221,6 +216,8 @@ class Settings(Section):
 
     socket: Location = Field(default_factory=paths.socket_path)
     state_dir: Location = Field(default_factory=paths.state_dir)
+    policy: Location | None = None
+    """The policy (policy.toml). None: the system's, where there is one, else the user's."""
     log_level: LogLevel = "INFO"
     presence_seconds: float = Field(default=1.0, gt=0, le=60)
     """Seconds between two looks for inserted and removed tokens."""
@@ -234,7 +231,6 @@ class Settings(Section):
     revocation: Revocation = Revocation()
     timestamp: Timestamp = Timestamp()
     seals: Seals = Seals()
-    signing: Signing = Signing()
     limits: Limits = Limits()
     loopback: Loopback = Loopback()
     browser: Browser = Browser()
