@@ -46,7 +46,7 @@ def test_the_example_documents_every_key_and_no_other() -> None:
     assert _written(values) == _keys(Settings)
     shown = Settings.model_validate({**values, "socket": "/x/agent.sock", "state_dir": "/x"})
     defaults = Settings()
-    for section in ("discovery", "timeouts", "trust", "status", "revocation", "seals", "signing", "limits"):
+    for section in ("discovery", "timeouts", "trust", "status", "revocation", "seals", "limits"):
         assert getattr(shown, section) == getattr(defaults, section), section
 
 
