@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from sealagent.client.applications import Applications, authorization
 from sealagent.client.transport import Transport
 from sealagent.paths import socket_path
 
@@ -61,15 +62,26 @@ def invisible() -> Json:
     return {"type": "invisible"}
 
 
-class Agent:
+class Agent(Applications):
     """A connection to the local agent. Not for several threads at once: give each its own.
 
     :param socket: path of the socket; default: where the agent usually listens.
     :param timeout: seconds to wait for an answer; entering a PIN counts.
+    :param token: of the paired application that asks. :param token_file: a private file that holds it; default: the one
+        that ``SEALAGENT_TOKEN_FILE`` names, if any.
+    :raises AgentError: ``token_file_refused``.
     """
 
-    def __init__(self, socket: str | Path | None = None, timeout: float = 300.0) -> None:
-        self._transport = Transport(Path(socket) if socket is not None else socket_path(), timeout)
+    def __init__(
+        self,
+        socket: str | Path | None = None,
+        timeout: float = 300.0,
+        *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+    ) -> None:
+        path = Path(socket) if socket is not None else socket_path()
+        self._transport = Transport(path, timeout, authorization(token, token_file))
 
     def __enter__(self) -> Agent:
         return self
@@ -276,6 +288,18 @@ class Agent:
     def remove_trust_list(self, list_id: str) -> Json:
         """Remove a trust list; its newest version and signer stay known to the agent."""
         return self._transport.json("DELETE", f"/v1/trust/{_part(list_id)}", idempotency_key=_fresh_key())
+
+    # Policy
+
+    def explain_policy(self, operation: str, **use: Any) -> Json:
+        """Return why a use would be allowed or refused; nothing is spent or asked by it.
+
+        :param operation: ``document`` or ``digest`` (with ``seal``), ``raw`` (with ``key``), ``manage`` (with
+            ``token``).
+        :param use: further fields of ``POST /v1/policy/explain``: ``executable``, ``application``, ``format``, ``at`` …
+        """
+        body = {name: value for name, value in use.items() if value is not None}
+        return self._transport.json("POST", "/v1/policy/explain", {"operation": operation, **body})
 
     # The record
 
