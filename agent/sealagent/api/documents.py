@@ -10,7 +10,7 @@ import base64
 import contextlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC
@@ -41,10 +41,10 @@ from sealagent.errors import FormatError, LimitExceeded, SealAgentError
 from sealagent.pki.certificates import load_certificates
 from sealagent.pki.digests import new_digest
 from sealagent.pki.trust import TrustStore
-from sealagent.signing.line import DocumentJob
+from sealagent.signing.line import DocumentJob, Receipt
 from sealagent.status.budget import within
 
-__all__ = ["ROUTES"]
+__all__ = ["OFD_MEDIA_TYPE", "ROUTES", "placement_of", "received", "sealed_answer"]
 
 OFD_MEDIA_TYPE = "application/ofd"
 RECEIPT_HEADER = "SealAgent-Receipt"
@@ -94,7 +94,7 @@ def _is_json(request: web.Request) -> bool:
 
 
 @asynccontextmanager
-async def _received(
+async def received(
     request: web.Request, model: type[M], json_model: type[M]
 ) -> AsyncIterator[tuple[M, bytes, BinaryIO, bytes]]:
     """Take in a body: the checked request, its octets, the document spooled, and the document's SHA-256.
@@ -179,7 +179,7 @@ def _write_json(document: BinaryIO, receipt: dict[str, object], out: BinaryIO) -
         raise SealAgentError("spool_full", f"the sealed document cannot be kept to be sent: {error}") from error
 
 
-def _placement(asked: AtPositionIn | RidingIn | InvisibleIn) -> Placement:
+def placement_of(asked: AtPositionIn | RidingIn | InvisibleIn) -> Placement:
     if isinstance(asked, AtPositionIn):
         return AtPosition(asked.page, asked.x, asked.y)
     if isinstance(asked, RidingIn):
@@ -187,37 +187,48 @@ def _placement(asked: AtPositionIn | RidingIn | InvisibleIn) -> Placement:
     return Invisible()
 
 
+async def sealed_answer(request: web.Request, seal: Callable[[BinaryIO], Awaitable[Receipt]]) -> Answer:
+    """Have a document sealed, and return it with its receipt in the form of the request.
+
+    :param seal: writes the sealed document.
+    """
+    parts = services(request)
+    with contextlib.ExitStack() as kept:
+        out = kept.enter_context(spool(parts))
+        receipt = await seal(out)
+        if _is_json(request):
+            sealed, out = out, kept.enter_context(spool(parts))
+            with sealed:
+                await asyncio.to_thread(_write_json, sealed, receipt.as_json(), out)
+            answer = Answer(b"", "application/json", file=out)
+        else:
+            headers = ((RECEIPT_HEADER, json.dumps(receipt.as_json())),)
+            answer = Answer(b"", OFD_MEDIA_TYPE, headers, file=out)
+        if out.seek(0, io.SEEK_END) <= IN_MEMORY:
+            out.seek(0)
+            return replace(answer, body=out.read(), file=None)
+        kept.pop_all()
+        return answer
+
+
 async def seal_document(request: web.Request) -> web.StreamResponse:
     """``POST /v1/documents/seal``."""
     parts = services(request)
     caller = request[CALLER]
-    async with _received(request, SealDocumentIn, SealDocumentJsonIn) as (asked, octets, document, document_sha256):
+    async with received(request, SealDocumentIn, SealDocumentJsonIn) as (asked, octets, document, document_sha256):
         name = once_for(request, octets, document_sha256)
 
         async def work() -> Answer:
             job = DocumentJob(
                 seal=asked.seal,
-                placements=[_placement(place) for place in asked.placements],
+                placements=[placement_of(place) for place in asked.placements],
                 name=asked.name,
                 close=asked.close,
                 document=asked.document,
             )
-            with contextlib.ExitStack() as kept:
-                out = kept.enter_context(spool(parts))
-                receipt = await parts.line.seal_document(caller, job, document, out, once=name)
-                if _is_json(request):
-                    sealed, out = out, kept.enter_context(spool(parts))
-                    with sealed:
-                        await asyncio.to_thread(_write_json, sealed, receipt.as_json(), out)
-                    answer = Answer(b"", "application/json", file=out)
-                else:
-                    headers = ((RECEIPT_HEADER, json.dumps(receipt.as_json())),)
-                    answer = Answer(b"", OFD_MEDIA_TYPE, headers, file=out)
-                if out.seek(0, io.SEEK_END) <= IN_MEMORY:
-                    out.seek(0)
-                    return replace(answer, body=out.read(), file=None)
-                kept.pop_all()
-                return answer
+            return await sealed_answer(
+                request, lambda out: parts.line.seal_document(caller, job, document, out, once=name)
+            )
 
         answer = await run_once(request, name, work)
     return await answer_with(request, answer)
@@ -226,7 +237,7 @@ async def seal_document(request: web.Request) -> web.StreamResponse:
 async def check_document(request: web.Request) -> web.StreamResponse:
     """``POST /v1/documents/verify``."""
     parts = services(request)
-    async with _received(request, VerifyIn, VerifyJsonIn) as (asked, _, document, _):
+    async with received(request, VerifyIn, VerifyJsonIn) as (asked, _, document, _):
         policy = parts.inventory.policy
         brought = tuple(certificate for pem in asked.trust for certificate in load_certificates(pem.encode()))
         if brought or asked.only_these:

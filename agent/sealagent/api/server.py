@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sealagent.api import answers, documents, keys, openapi, seals, state, trust
+from sealagent.api import answers, batches, documents, keys, openapi, seals, state, trust
 from sealagent.api.extensions import with_extension
 from sealagent.api.idempotency import IdempotencyCache
 from sealagent.api.identify import PROGRAMS, caller_of, handler_of
@@ -39,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     *keys.ROUTES,
     *seals.ROUTES,
     *documents.ROUTES,
+    *batches.ROUTES,
     *trust.ROUTES,
     Route("GET", "/v1/openapi.json", show_openapi, "This document", "application/json"),
 )

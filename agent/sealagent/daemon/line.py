@@ -30,6 +30,7 @@ class Signing:
 
     line: SigningLine
     management: Management
+    authorizer: Authorizer
 
 
 def build_signing(
@@ -76,4 +77,4 @@ def build_signing(
         limits=limits,
         require=require,
     )
-    return Signing(line, Management(authorizer, guard, recorder))
+    return Signing(line, Management(authorizer, guard, recorder), authorizer)
