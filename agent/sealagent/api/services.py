@@ -22,7 +22,6 @@ from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.administration import Management
 from sealagent.signing.batches.service import Batches
-from sealagent.signing.batches.service import Batches
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
@@ -49,7 +48,6 @@ class Services:
 
     line: SigningLine
     management: Management
-    batches: Batches
     batches: Batches
     inventory: Inventory
     unlocker: Unlocker

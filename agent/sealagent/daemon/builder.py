@@ -41,8 +41,6 @@ from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
 from sealagent.signing.batches.service import Batches
 from sealagent.signing.batches.store import BatchStore
-from sealagent.signing.batches.service import Batches
-from sealagent.signing.batches.store import BatchStore
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.timestamping import Timestamper
@@ -82,7 +80,6 @@ class Daemon:
         self.services.events.close()
         await asyncio.to_thread(self.sources.fetch.close)  # no request waits for a service any more
         await self.listener.stop()
-        await self.services.batches.close()
         await self.services.batches.close()
         await self.tokens.close()
         await asyncio.to_thread(self.services.ledger.close)
@@ -236,19 +233,7 @@ async def _build(
         line=signing.line,
         clock=clock,
         publish=events.publish,
-    )
-    await batches.start()
-
-    batches = Batches(
-        store=await asyncio.to_thread(BatchStore, settings.state_dir / "batches.sqlite"),
-        ledger=ledger,
-        recorder=recorder,
-        inventory=inventory,
-        authorizer=signing.authorizer,
-        unlocker=unlocker,
-        line=signing.line,
-        clock=clock,
-        publish=events.publish,
+        most=lambda: policy.current().limits.batch_items,
     )
     await batches.start()
 
@@ -265,7 +250,6 @@ async def _build(
     services = Services(
         line=signing.line,
         management=signing.management,
-        batches=batches,
         batches=batches,
         inventory=inventory,
         unlocker=unlocker,
