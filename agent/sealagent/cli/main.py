@@ -15,6 +15,7 @@ from sealagent.cli.output import clean, report_error
 __all__ = ["main"]
 
 NOUNS = {
+    "app": "paired applications: who may use seals, for what, and how often",
     "browser": "let extensions of a browser reach the agent",
     "daemon": "run the agent",
     "doctor": "look at what there is, and say what is missing",
@@ -22,6 +23,7 @@ NOUNS = {
     "driver": "probe a driver library and report what it does",
     "key": "keys on tokens",
     "maker": "make, file and deliver seals (another role, with keys of its own)",
+    "policy": "who may use what, and why a request would be refused",
     "record": "the record of every signature and refusal",
     "seal": "seals, and whether they can be used now",
     "status": "how the agent is",
@@ -56,10 +58,13 @@ class _Nouns(click.Group):
 )
 @click.version_option(__version__, prog_name="sealagent")
 @click.option("--socket", metavar="PATH", help="The agent's socket.  [default: the usual place]")
-def _root(socket: str | None) -> None:
+@click.option("--token-file", metavar="PATH", help="Ask as the paired application whose token this private file holds.")
+def _root(socket: str | None, token_file: str | None) -> None:
     """SealAgent: seal and sign with keys that never leave a USB key or an HSM."""
     if socket is not None:
         os.environ["SEALAGENT_SOCKET"] = socket
+    if token_file is not None:
+        os.environ["SEALAGENT_TOKEN_FILE"] = token_file
 
 
 def main() -> None:

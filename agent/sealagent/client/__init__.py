@@ -8,6 +8,18 @@
 from __future__ import annotations
 
 from sealagent.client.agent import Agent, Sealed, Signed, at, invisible, riding
+from sealagent.client.applications import read_token_file, save_token
 from sealagent.client.errors import AgentError, AgentUnreachable
 
-__all__ = ["Agent", "AgentError", "AgentUnreachable", "Sealed", "Signed", "at", "invisible", "riding"]
+__all__ = [
+    "Agent",
+    "AgentError",
+    "AgentUnreachable",
+    "Sealed",
+    "Signed",
+    "at",
+    "invisible",
+    "read_token_file",
+    "riding",
+    "save_token",
+]
