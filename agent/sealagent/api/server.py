@@ -10,10 +10,11 @@ from typing import Any
 
 from aiohttp import web
 
-from sealagent.api import answers, batches, documents, keys, openapi, seals, state, trust
+from sealagent.api import answers, applications, batches, documents, grants, keys, openapi, policy, seals, state, trust
 from sealagent.api.extensions import with_extension
 from sealagent.api.idempotency import IdempotencyCache
-from sealagent.api.identify import PROGRAMS, caller_of, handler_of
+from sealagent.api.identify import PROGRAMS, caller_of, handler_of, identified
+from sealagent.api.identifying import IDENTIFY, Identifier, with_application
 from sealagent.api.problems import problem_response
 from sealagent.api.routing import ARRIVED, CALLER, RUNNING, Route, json_response
 from sealagent.api.services import SERVICES, Services
@@ -41,6 +42,9 @@ ROUTES: tuple[Route, ...] = (
     *documents.ROUTES,
     *batches.ROUTES,
     *trust.ROUTES,
+    *applications.ROUTES,
+    *grants.ROUTES,
+    *policy.ROUTES,
     Route("GET", "/v1/openapi.json", show_openapi, "This document", "application/json"),
 )
 
@@ -66,7 +70,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     running = request.app[RUNNING]
     running.add(task)
     try:
-        request[CALLER] = with_extension(request, _caller(request, request.app[SERVICES].owner_uid))
+        caller = with_extension(request, _caller(request, request.app[SERVICES].owner_uid))
+        request[CALLER] = await with_application(request, caller)
         return await handler(request)
     except (SealAgentError, DriverError) as error:
         log.info("%s %s: %s: %r", request.method, request.rel_url.raw_path, error.code, error.message)
@@ -100,6 +105,9 @@ def application(services: Services) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, route.path, handler_of(route))
     app[PROGRAMS] = programs = Programs()
+    app[IDENTIFY] = Identifier(
+        lambda caller: identified(programs, caller), services.pairings, services.unlocker.confirm, services.recorder
+    )
 
     async def close(_: web.Application) -> None:
         programs.close()
