@@ -117,7 +117,7 @@ def _steps(
     yield from _rules(policy.of_effect(Effect.ASK), caller, use, local, matched_only)
     if use.operation.blind and policy.limits.blind_needs_pairing:
         unpaired = caller.application is None
-        why = "only a paired application may have digests signed that the agent cannot look into"
+        why = "digests that the agent cannot look into are signed for paired applications only"
         yield Step("limit", "blind_needs_pairing", Effect.DENY, unpaired, why if unpaired else "the caller is paired")
     default = policy.defaults.of(use.operation)
     said = {Effect.ALLOW: "allows it", Effect.ASK: "is to ask the holder", Effect.DENY: "denies it"}[default]

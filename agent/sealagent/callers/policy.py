@@ -189,7 +189,7 @@ class Rule(Section):
 
     def _other_use(self, use: Use) -> str | None:
         if self.operations and use.operation not in self.operations:
-            return f"it is not about {use.operation.value}"
+            return "it is about other operations"
         if self.seals and (use.seal is None or not {use.seal, *use.seal_names} & self._seals):
             return "it is about other seals"
         if self.keys and not self._has_key(use.key):

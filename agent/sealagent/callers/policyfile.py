@@ -51,7 +51,7 @@ def parse_policy(octets: bytes, named: str) -> Policy:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = [str(part) for part in first["loc"]]
-        message = first["msg"].removeprefix("Value error, ")
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         if where[:1] == ["rules"] and len(where) > 1:
             message = f"{message}{_rule_named(values, first['loc'][1])}"
         raise _invalid(named, ".".join(where), message) from None
