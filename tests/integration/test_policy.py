@@ -90,7 +90,7 @@ def test_explain(world: World) -> None:
     other_file = _explained(world, "document", seal=SEAL, executable=PYTHON, sha256="0" * 64)
     assert other_file in (("deny", "default", "document"), ("deny", "rule", "nights"))  # tests run at any hour
     with daemon.agent() as agent:
-        (key,) = (each["id"] for each in agent.keys())  # noqa: SIM118 (no dict's)
+        (key,) = (each["id"] for each in agent.keys())
         token = agent.tokens()["tokens"][0]["serial"]
         before = agent.records()["size"]
         own = agent.explain_policy("document", seal=SEAL)
