@@ -16,12 +16,13 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from agent_world import Daemon
 from cli_parts import Shell
 from sealagent.browser.manifests import host_program
 
-__all__ = ["ADDON", "EXTENSION", "ORIGIN", "SELF", "Host", "install"]
+__all__ = ["ADDON", "EXTENSION", "ORIGIN", "SELF", "Holder", "Host", "install"]
 
 EXTENSION = "gccmkfbilpdcbiollapjpcnmciacpdgd"
 """Id of an extension for Chromium."""
@@ -38,6 +39,37 @@ def install(daemon: Daemon, browser: str = "chromium", extension: str = EXTENSIO
     done = Shell.of(daemon)("browser", "install", "--browser", browser, "--extension", extension, "--json")
     assert done.status == 0, done.err
     return Path(done.json["manifest"])
+
+
+class Holder:
+    """A pinentry that answers as a holder who agrees: yes to what is asked, after having read it, and the PIN.
+
+    :param answer: what it says to a question: ``OK``, or ``ERR 83886179 cancelled``.
+    """
+
+    def __init__(self, folder: Path, pin: str, answer: str = "OK") -> None:
+        self._heard = folder / "holder-heard"
+        self.program = folder / "holder"
+        self.program.write_text(
+            "#!/bin/sh\necho OK hello\nwhile read -r line; do\n"
+            f"  printf '%s\\n' \"$line\" >> {self._heard}\n"
+            '  case "$line" in\n'
+            f"    CONFIRM*) sleep 1.5; echo {answer};;\n"
+            f"    GETPIN) echo 'D {pin}'; echo OK;;\n"
+            "    BYE) echo OK; exit 0;;\n    *) echo OK;;\n  esac\ndone\n"
+        )
+        self.program.chmod(0o700)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Section ``[pin]`` of an agent that asks it."""
+        return {"source": "pinentry", "pinentry": str(self.program)}
+
+    @property
+    def shown(self) -> str:
+        """All that it was told to show."""
+        lines = self._heard.read_text().splitlines() if self._heard.exists() else []
+        return "\n".join(unquote(line.partition(" ")[2]) for line in lines if line.startswith("SETDESC"))
 
 
 class Host:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent_world import Daemon, World, until
-from browser_parts import EXTENSION, ORIGIN
+from browser_parts import EXTENSION, ORIGIN, Holder
 from chromium_parts import BROWSER, Chromium, Pages, ScriptError
 from cli_parts import Shell
 from ofd_samples import document_files, pack
@@ -111,6 +111,48 @@ def test_several_at_once_events_and_what_is_refused(daemon: Daemon, browser: Chr
         with contextlib.suppress(AgentError):
             agent.seal_document(pack(document_files()), seal=SEAL, placements=[invisible()])
     until(lambda: extension("heard"))
+
+
+def test_an_extension_is_paired_and_keeps_its_token(world: World) -> None:
+    """The code is the same here and there; the token stays in the extension's storage and serves another run of it."""
+    holder = Holder(world.directory, world.token.user_pin)
+    world.settings["pin"] = holder.settings
+    world.policy = PAIRED_ONLY
+    world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
+    daemon = world.start(environment={"LC_ALL": "en_US.UTF-8"})
+    flags = [f"--load-extension={FOLDER}", "--disable-features=DisableLoadExtensionCommandLineSwitch"]
+    content = base64.b64encode(pack(document_files())).decode()
+    request = {"seal": SEAL, "placements": [{"type": "invisible"}], "name": "a.ofd", "content": content}
+    with Chromium(*flags, environment=Shell.of(daemon).environment()) as browser:
+        _install(daemon, browser)
+        extension = Extension(browser)
+        assert extension.ask("POST", "/v1/documents/seal", request)["code"] == "use_denied"
+        code = extension("pair", name="办公扩展")
+        application = extension("complete")
+        assert application["name"] == "办公扩展"
+        assert application["origin"] == ORIGIN
+        assert code in holder.shown.replace(" ", "")
+        assert f"Browser extension: {ORIGIN} (says the bridge started by {BROWSER})" in holder.shown
+        extension("close")  # and with it the host; the next one is another process
+        sealed = extension.ask("POST", "/v1/documents/seal", request)
+        assert sealed["status"] == 200, sealed
+    with daemon.agent() as agent:
+        signed = agent.record(sealed["body"]["receipt"]["record"])
+        caller = agent.record(signed["body"]["intent"])["body"]["caller"]
+    assert caller["application"] == {"id": application["id"], "name": "办公扩展"}
+
+
+PAIRED_ONLY = f"""
+[defaults]
+document = "deny"
+[[rules]]
+name = "extension"
+effect = "allow"
+operations = ["document"]
+applications = ["办公扩展"]
+origins = ["{ORIGIN}"]
+parents = ["{BROWSER}"]
+"""
 
 
 def test_the_host_ends_when_extension_or_browser_do(daemon: Daemon, browser: Chromium) -> None:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -17,15 +18,17 @@ from typing import Any
 import pytest
 
 from agent_world import Daemon, World, until
-from browser_parts import ADDON, EXTENSION, ORIGIN, SELF, Host, install
+from browser_parts import ADDON, EXTENSION, ORIGIN, SELF, Holder, Host, install
 from cli_parts import Shell
 from ofd_samples import document_files, pack
 from sealagent.browser.bridge import MAX_IN_FLIGHT
 from sealagent.browser.framing import MAX_MESSAGE_IN
 from sealagent.browser.manifests import host_program
 from sealagent.client import AgentError, invisible
+from sealagent.client.transport import Transport
 
 SEAL = "测试单位公章"
+OTHER_EXTENSION = "abcdefghijklmnop" * 2
 
 
 @pytest.fixture
@@ -135,6 +138,72 @@ def test_firefox_names_the_extension_in_its_own_way(daemon: Daemon) -> None:
             _, said = host.end()
             assert "extension_not_allowed" in said
             assert "Traceback" not in said
+
+
+PAIRED_ONLY = f"""
+[defaults]
+document = "deny"
+[[rules]]
+name = "extension"
+effect = "allow"
+operations = ["document"]
+applications = ["办公扩展"]
+origins = ["{ORIGIN}"]
+"""
+
+
+def test_a_pairing_is_bound_to_the_extension(world: World) -> None:
+    """The token serves the extension that was paired, and neither another one nor a program that stole it."""
+    holder = Holder(world.directory, world.token.user_pin)
+    world.settings.update(browser={"programs": [SELF]}, pin=holder.settings)
+    world.policy = PAIRED_ONLY
+    world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
+    daemon = world.start(environment={"LC_ALL": "en_US.UTF-8"})
+    install(daemon)
+    install(daemon, "edge", OTHER_EXTENSION)
+    with Host(daemon) as host:
+        assert host.ask("POST", "/v1/documents/seal", _to_seal())["body"]["code"] == "use_denied"
+        pairing = host.ask("POST", "/v1/pairings", {"name": "办公扩展"})
+        assert pairing["status"] == 201
+        assert re.fullmatch(r"\d{6}", pairing["body"]["code"])
+        secret = {"secret": pairing["body"]["secret"]}
+        done = host.ask("POST", f"/v1/pairings/{pairing['body']['id']}/complete", secret)
+        assert done["status"] == 201, done
+        token = done["body"]["token"]
+        sealed = host.ask("POST", "/v1/documents/seal", _to_seal(), token=token, page="https://office.example")
+        assert sealed["status"] == 200, sealed
+        record = host.ask("GET", f"/v1/records/{sealed['body']['receipt']['record']}", token=token)
+        assert record["status"] == 200
+        assert host.ask("GET", "/v1/status", token="x" * 43)["body"]["code"] == "token_invalid"
+    with Host(daemon, f"chrome-extension://{OTHER_EXTENSION}/") as other:
+        stolen = other.ask("POST", "/v1/documents/seal", _to_seal(), token=token)
+        assert (stolen["status"], stolen["body"]["code"]) == (401, "token_misused")
+        assert (
+            other.ask("GET", f"/v1/records/{sealed['body']['receipt']['record']}")["body"]["code"] == "record_not_own"
+        )
+    thief = Transport(daemon.socket, 30, {"Authorization": f"Bearer {token}"})
+    with contextlib.closing(thief), pytest.raises(AgentError) as caught:
+        thief.json("GET", "/v1/status")
+    assert caught.value.code == "token_misused"
+    shown = holder.shown
+    assert f"Browser extension: {ORIGIN} (says the bridge started by {SELF})" in shown
+    assert "Page: https://office.example (it says)" in shown
+    assert token not in daemon.said()
+
+
+def test_a_holder_who_declines_pairs_nobody(world: World) -> None:
+    holder = Holder(world.directory, world.token.user_pin, "ERR 83886179 Operation cancelled")
+    world.settings.update(browser={"programs": [SELF]}, pin=holder.settings)
+    daemon = world.start()
+    install(daemon)
+    with Host(daemon) as host:
+        pairing = host.ask("POST", "/v1/pairings", {"name": "办公扩展"})["body"]
+        path = f"/v1/pairings/{pairing['id']}/complete"
+        assert host.ask("POST", path, {"secret": pairing["secret"]})["body"]["code"] == "consent_refused"
+        assert host.ask("POST", path, {"secret": pairing["secret"]})["status"] >= 400
+    with daemon.agent() as agent:
+        entry = agent.records()["records"][0]
+    assert (entry["kind"], entry["body"]["reason"]) == ("refused", "consent_refused")
 
 
 def test_administration_is_out_of_reach(daemon: Daemon) -> None:

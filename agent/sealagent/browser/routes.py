@@ -34,7 +34,10 @@ BRIDGED = frozenset(
         ("POST", "/v1/pairings/{}/complete"),
         ("POST", "/v1/batches"),
         ("GET", "/v1/batches/{}"),
-        ("DELETE", "/v1/batches/{}"),
+        ("POST", "/v1/batches/{}/items/{}/document"),
+        ("POST", "/v1/batches/{}/run"),
+        ("POST", "/v1/batches/{}/resume"),
+        ("POST", "/v1/batches/{}/cancel"),
     }
 )
 """Method and path; ``{}`` stands for one segment."""
