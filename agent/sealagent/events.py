@@ -25,8 +25,9 @@ class Event:
 
     name: str
     """``usb_inserted``, ``usb_removed``, ``token_inserted``, ``token_removed``, ``token_unlocked``, ``factory_pin``
-    (unlocked with a PIN that should be changed), ``token_locked``, ``machine_slept``, ``pin_asked``, ``signed``,
-    ``refused``, ``failed``, ``trust_changed``, ``progress`` or ``lost``."""
+    (unlocked with a PIN that should be changed), ``token_locked``, ``machine_sleeps`` (is about to), ``machine_slept``
+    (it did), ``screen_locked``, ``pin_asked``, ``signed``, ``refused``, ``failed``, ``trust_changed``, ``progress`` or
+    ``lost``."""
     data: dict[str, Any] = field(default_factory=dict)
 
 

@@ -56,6 +56,7 @@ async def _main(settings: Settings, ready: Callable[[], None]) -> None:
         watching.append(asyncio.create_task(daemon.presence.run()))
         publish = daemon.services.events.publish
         watching.append(asyncio.create_task(lock_in_time(daemon.unlocker, publish, SleepDetector())))
+        watching.append(asyncio.create_task(daemon.screen_lock.run()))
         if settings.trust.lists:
             services = daemon.services
             watching.append(asyncio.create_task(watch_trust(services.trust_lists, services.inventory.invalidate)))

@@ -3,8 +3,8 @@ not be who entered the PIN.
 
 Linux counts time asleep in CLOCK_BOOTTIME and not in CLOCK_MONOTONIC, so the two drift apart by as much as the machine
 slept, and by nothing else. Where there is no CLOCK_BOOTTIME nothing is noticed; the idle time, which is wall-clock
-time, still counts the sleep. logind's PrepareForSleep would come before the sleep, but to hear it takes a D-Bus
-library.
+time, still counts the sleep. This works without D-Bus, over which logind tells before the sleep
+(:mod:`sealagent.daemon.screenlock`).
 """
 
 from __future__ import annotations

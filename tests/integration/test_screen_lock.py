@@ -1,0 +1,461 @@
+"""Tokens are locked with the screen and before the machine sleeps, as message buses tell; strangers tell nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jeepney import HeaderFields, Message
+
+from agent_world import World
+from dbus_parts import HostileBus, Owner, PrivateBus, open_descriptors, signal
+from event_parts import Heard
+from host_parts import eventually, run
+from sealagent.client import Agent
+from sealagent.daemon import bus as bus_module
+from sealagent.daemon.screenlock import SAVERS, ScreenLock
+from sealagent.events import Event
+from sealdrivers.errors import WorkerTimeout
+
+LOGIND, MANAGER = "org.freedesktop.login1", "/org/freedesktop/login1"
+SESSION = f"{MANAGER}/session/_31"
+GNOME = "org.gnome.ScreenSaver"
+QUIET = 0.3
+"""Seconds in which nothing must have happened."""
+
+
+@dataclass
+class Tokens:
+    """Counts how often everything is locked."""
+
+    locked: int = 0
+    fails: int = 0
+    slow: float = 0.0
+    events: list[Event] = field(default_factory=list)
+
+    async def lock_all(self) -> None:
+        await asyncio.sleep(self.slow)
+        if self.fails:
+            self.fails -= 1
+            raise WorkerTimeout("the module did not answer")
+        self.locked += 1
+
+
+@pytest.fixture
+def buses(tmp_path: Path) -> Iterator[dict[str, PrivateBus]]:
+    made = {kind: PrivateBus(tmp_path, kind) for kind in ("system", "session")}
+    try:
+        for each in made.values():
+            each.start()
+        yield made
+    finally:
+        for each in made.values():
+            each.stop()
+
+
+def environment(system: str = "unix:path=/nowhere/bus", session: str = "unix:path=/nowhere/bus") -> dict[str, str]:
+    return {"DBUS_SYSTEM_BUS_ADDRESS": system, "DBUS_SESSION_BUS_ADDRESS": session}
+
+
+@contextlib.asynccontextmanager
+async def watching(tokens: Tokens, environ: dict[str, str], *, heard: str = "") -> AsyncIterator[ScreenLock]:
+    """Watch buses.
+
+    :param heard: the bus that must be heard before anything is sent.
+    """
+    screen_lock = ScreenLock(tokens, tokens.events.append, environ, retry=0.05)
+    task = asyncio.create_task(screen_lock.run())
+    try:
+        for kind in heard.split():
+            await eventually(lambda kind=kind: screen_lock.state()[kind] == "listening", f"the {kind} bus")
+        yield screen_lock
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+def both(buses: dict[str, PrivateBus]) -> dict[str, str]:
+    return environment(buses["system"].address, buses["session"].address)
+
+
+@pytest.mark.parametrize("saver", SAVERS)
+def test_each_screen_saver_is_heard(buses: dict[str, PrivateBus], saver: str) -> None:
+    async def scene() -> None:
+        tokens, owner = Tokens(), buses["session"].owner(saver)
+        async with watching(tokens, both(buses), heard="session"):
+            owner.emit("/anywhere", saver, "ActiveChanged", "b", False)
+            owner.emit("/anywhere", saver, "ActiveChanged", "s", "true")
+            owner.emit("/anywhere", saver, "Locked", "b", True)
+            await asyncio.sleep(QUIET)
+            assert tokens.locked == 0
+            owner.emit("/anywhere", saver, "ActiveChanged", "b", True)
+            await eventually(lambda: tokens.locked == 1, "the lock")
+            assert tokens.events == [Event("screen_locked", {"by": saver})]
+
+    run(scene)
+
+
+def test_nobody_but_the_owner_of_the_name_is_believed(buses: dict[str, PrivateBus]) -> None:
+    async def scene() -> None:
+        tokens = Tokens()
+        saver, logind = buses["session"].owner(GNOME), buses["system"].owner(LOGIND)
+        strangers = {kind: bus.owner(f"org.example.{kind}") for kind, bus in buses.items()}
+        before = {kind: set(bus.clients()) for kind, bus in buses.items()}
+        async with watching(tokens, both(buses), heard="session system"):
+            [agent] = set(buses["session"].clients()) - before["session"]
+            [agent_on_system] = set(buses["system"].clients()) - before["system"]
+            strangers["session"].emit("/", GNOME, "ActiveChanged", "b", True)
+            strangers["system"].emit(MANAGER, f"{LOGIND}.Manager", "PrepareForSleep", "b", True)
+            strangers["system"].emit(SESSION, f"{LOGIND}.Session", "Lock")
+            for destination in (None, agent):
+                buses["session"].send("/", f"{GNOME}.ActiveChanged", "boolean:true", destination=destination)
+            for destination in (None, agent_on_system):
+                buses["system"].send(
+                    MANAGER, f"{LOGIND}.Manager.PrepareForSleep", "boolean:true", destination=destination
+                )
+                buses["system"].send(SESSION, f"{LOGIND}.Session.Lock", destination=destination)
+            # The owner of one name speaks for no other.
+            saver.emit("/", "org.cinnamon.ScreenSaver", "ActiveChanged", "b", True)
+            await asyncio.sleep(QUIET)
+            assert (tokens.locked, tokens.events) == (0, [])
+            saver.emit("/", GNOME, "ActiveChanged", "b", True)
+            await eventually(lambda: tokens.locked == 1, "the lock by the owner")
+            logind.emit(MANAGER, f"{LOGIND}.Manager", "PrepareForSleep", "b", True)
+            await eventually(lambda: tokens.locked == 2, "the lock by logind")
+
+    run(scene)
+
+
+def logind_with_inhibitors(owner: Owner) -> list[socket.socket]:
+    """Have logind hand out delay locks; return its ends of them."""
+    ends: list[socket.socket] = []
+
+    def inhibit(call: Any) -> tuple[Any, ...]:
+        ours, theirs = socket.socketpair()
+        ends.append(ours)
+        ends.append(theirs)  # a copy is sent; this one is closed by the test
+        return (theirs.fileno(),)
+
+    owner.answers["Inhibit"] = ("h", inhibit)
+    return ends
+
+
+def released(end: socket.socket) -> bool:
+    """Say whether the other copies of the descriptor's peer are closed."""
+    end.setblocking(False)
+    try:
+        return end.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_sleep_waits_until_every_token_is_locked(buses: dict[str, PrivateBus]) -> None:
+    async def scene() -> None:
+        tokens, logind = Tokens(slow=0.2), buses["system"].owner(LOGIND)
+        ends = logind_with_inhibitors(logind)
+        before = open_descriptors()
+        async with watching(tokens, both(buses), heard="system") as screen_lock:
+            await eventually(lambda: screen_lock.state()["delays_sleep"], "the delay lock")
+            assert logind.calls.get(timeout=5) == ("Inhibit", ("sleep", "SealAgent", "keys are locked first", "delay"))
+            ends[1].close()
+            assert not released(ends[0])
+            logind.emit(MANAGER, f"{LOGIND}.Manager", "PrepareForSleep", "b", True)
+            await asyncio.sleep(0.1)
+            assert not released(ends[0])
+            await eventually(lambda: released(ends[0]), "the release")
+            assert tokens.locked == 1
+            assert tokens.events == [Event("machine_sleeps")]
+            logind.emit(MANAGER, f"{LOGIND}.Manager", "PrepareForSleep", "b", False)
+            await eventually(lambda: screen_lock.state()["delays_sleep"], "the next delay lock")
+            assert tokens.locked == 1
+        ends[3].close()
+        assert released(ends[2])  # nothing is delayed by an agent that ended
+        for end in ends:
+            end.close()
+        assert open_descriptors() == before
+
+    run(scene)
+
+
+def test_a_session_that_is_locked_is_asked_whose_it_is(buses: dict[str, PrivateBus]) -> None:
+    async def scene() -> None:
+        tokens, logind = Tokens(), buses["system"].owner(LOGIND)
+        user = [os.getuid() + 1]
+        logind.answers["Get"] = ("v", lambda call: (("(uo)", (user[0], f"{MANAGER}/user/_0")),))
+        async with watching(tokens, both(buses), heard="system"):
+            logind.emit(SESSION, f"{LOGIND}.Session", "Lock")
+            await asyncio.sleep(QUIET)
+            assert tokens.locked == 0  # another user's
+            user[0] = os.getuid()
+            logind.emit(SESSION, f"{LOGIND}.Session", "Lock")
+            await eventually(lambda: tokens.locked == 1, "the lock")
+            assert ("Get", (f"{LOGIND}.Session", "User")) in logind.calls.queue
+            logind.answers["Get"] = ("s", lambda call: ("nobody's",))
+            logind.emit(SESSION, f"{LOGIND}.Session", "Lock")
+            await eventually(lambda: tokens.locked == 2, "the lock without an answer")
+            assert tokens.events == [Event("screen_locked", {"by": LOGIND})] * 2
+
+    run(scene)
+
+
+def test_without_a_bus_nothing_happens_and_the_state_says_so() -> None:
+    async def scene() -> None:
+        tokens = Tokens()
+        async with watching(tokens, environment()) as screen_lock:
+            await eventually(lambda: "session bus" in str(screen_lock.state()["fault"]), "the fault")
+            state = screen_lock.state()
+            assert (state["system"], state["session"]) == ("unreachable", "unreachable")
+            assert state["fault"] == "system bus: No such file or directory; session bus: No such file or directory"
+            await asyncio.sleep(QUIET)
+        assert (tokens.locked, tokens.events) == (0, [])
+
+    run(scene)
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "tcp:host=localhost", "unix:", "unix:path=/dev/null"])
+def test_an_address_that_is_none(address: str) -> None:
+    async def scene() -> None:
+        tokens = Tokens()
+        async with watching(tokens, environment(session=address or "x")) as screen_lock:
+            await eventually(lambda: "session bus" in str(screen_lock.state()["fault"]), "the fault")
+        assert tokens.events == []
+
+    run(scene)
+
+
+def test_switched_off_nothing_is_watched(buses: dict[str, PrivateBus]) -> None:
+    async def scene() -> None:
+        screen_lock = ScreenLock(Tokens(), lambda event: None, both(buses), enabled=False)
+        await screen_lock.run()
+        assert screen_lock.state() == {"system": "off", "session": "off", "delays_sleep": False, "fault": None}
+        assert buses["session"].clients() == []
+
+    run(scene)
+
+
+def test_a_bus_that_ended_is_tried_again_and_asked_what_was_missed(buses: dict[str, PrivateBus]) -> None:
+    async def scene() -> None:
+        tokens, bus = Tokens(), buses["session"]
+        async with watching(tokens, both(buses), heard="session") as screen_lock:
+            bus.stop()
+            await eventually(lambda: screen_lock.state()["session"] == "unreachable", "the end")
+            assert "session bus" in screen_lock.state()["fault"]
+            await asyncio.sleep(QUIET)
+            bus.start()
+            saver = bus.owner(GNOME)
+            saver.answers["GetActive"] = ("b", lambda call: (True,))
+            await eventually(lambda: tokens.locked == 1, "the lock that was missed")
+            assert screen_lock.state()["session"] == "listening"
+            assert "session" not in str(screen_lock.state()["fault"])
+            saver.emit("/", GNOME, "ActiveChanged", "b", True)
+            await eventually(lambda: tokens.locked == 2, "the lock")
+
+    run(scene)
+
+
+def test_a_lock_that_failed_is_tried_again(buses: dict[str, PrivateBus], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sealagent.daemon.screenlock.RELOCK_SECONDS", 0.05)
+
+    async def scene() -> None:
+        tokens, saver = Tokens(fails=2), buses["session"].owner(GNOME)
+        async with watching(tokens, both(buses), heard="session"):
+            saver.emit("/", GNOME, "ActiveChanged", "b", True)
+            await eventually(lambda: tokens.locked == 1, "the lock")
+            assert tokens.events == [Event("screen_locked", {"by": GNOME})]
+
+    run(scene)
+
+
+def test_a_screen_saver_that_does_not_stop_is_heard_now_and_then(buses: dict[str, PrivateBus]) -> None:
+    async def scene() -> None:
+        tokens, saver = Tokens(), buses["session"].owner(GNOME)
+        async with watching(tokens, both(buses), heard="session"):
+            for _ in range(200):
+                saver.emit("/", GNOME, "ActiveChanged", "b", True)
+            await asyncio.sleep(0.5)
+            assert 1 <= tokens.locked <= 7
+            assert len(tokens.events) == tokens.locked
+
+    run(scene)
+
+
+# Buses that mean harm
+
+
+def huge(size: int) -> bytes:
+    """Return the first octets of a message of this size."""
+    return b"l\x04\x01\x01" + struct.pack("<II", size, 9) + struct.pack("<I", 0)
+
+
+def nested(depth: int) -> bytes:
+    """Return a signal whose header holds variants within variants."""
+    good = signal(GNOME, "ActiveChanged", "b", True)
+    value = b"\x01v\x00" * depth + b"\x01y\x00\x01"
+    extra = b"\x0a" + value
+    fields = struct.unpack("<I", good[12:16])[0]
+    head = good[16 : 16 + fields]
+    head += b"\0" * (-len(head) % 8) + extra
+    body = b"\x01\0\0\0"
+    return good[:12] + struct.pack("<I", len(head)) + head + b"\0" * (-len(head) % 8) + body
+
+
+ACTIVE = signal(GNOME, "ActiveChanged", "b", True)
+UNWANTED = signal("org.example.Noise", "Noise", "ay", b"x" * 200)
+
+
+def flood() -> Iterator[bytes | int]:
+    for _ in range(200):
+        yield UNWANTED * 50
+
+
+def stream() -> Iterator[bytes | int]:
+    yield huge(100 << 20)
+    for _ in range(1600):
+        yield bytes(1 << 16)
+
+
+@pytest.mark.parametrize("pieces", [flood, stream], ids=["messages", "octets"])
+def test_a_flood_locks_and_holds_up_nobody(tmp_path: Path, pieces: Callable[[], Iterator[bytes | int]]) -> None:
+    async def scene() -> None:
+        hostile, tokens = HostileBus(tmp_path / "bus", pieces), Tokens()
+        latest, worst = time.monotonic(), 0.0
+        try:
+            async with watching(tokens, environment(session=hostile.address)) as screen_lock:
+                deadline = time.monotonic() + 5
+                while not (tokens.locked and "flooded" in str(screen_lock.state()["fault"])):
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.001)
+                    worst = max(worst, time.monotonic() - latest)
+                    latest = time.monotonic()
+                assert Event("screen_locked", {"by": "flood"}) in tokens.events
+                assert worst < 0.5, worst  # on a machine that does other things
+                print(f"longest hold-up of the loop: {worst * 1000:.1f} ms")
+        finally:
+            hostile.close()
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("piece", "fault"),
+    [
+        (huge(bus_module.MAX_SKIPPED + 1), "longer than there can be"),
+        (b"?" * 64, "KeyError"),
+        (huge(0)[:12] + struct.pack("<I", 0xFFFFFFFF), "longer than there can be"),
+        (nested(1300), "RecursionError"),
+        (ACTIVE[:20] + b"\xff" * 40 + ACTIVE[60:], "Error"),
+        (UNWANTED[:30] + b"\0" * 300, "Error"),
+    ],
+    ids=["too long", "no message", "header too long", "nested", "broken header", "zeros"],
+)
+def test_what_is_no_message_ends_the_connection_only(tmp_path: Path, piece: bytes, fault: str) -> None:
+    async def scene() -> None:
+        hostile, tokens = HostileBus(tmp_path / "bus", lambda: iter((piece, 5000))), Tokens()
+        try:
+            async with watching(tokens, environment(session=hostile.address)) as screen_lock:
+                await eventually(lambda: fault in str(screen_lock.state()["fault"]), "the fault")
+                assert "does not answer" not in screen_lock.state()["fault"]
+            assert tokens.locked == 0
+        finally:
+            hostile.close()
+
+    run(scene)
+
+
+def test_a_message_that_is_too_long_is_read_past(tmp_path: Path) -> None:
+    async def scene() -> None:
+        size = 300_000
+        pieces = (huge(size), bytes(size), ACTIVE[:50], 50, ACTIVE[50:])
+        hostile, tokens = HostileBus(tmp_path / "bus", lambda: iter(pieces)), Tokens()
+        try:
+            async with watching(tokens, environment(session=hostile.address)):
+                await eventually(lambda: tokens.locked == 1, "the signal after it")
+                assert tokens.events == [Event("screen_locked", {"by": GNOME})]
+        finally:
+            hostile.close()
+
+    run(scene)
+
+
+def test_a_signal_with_a_destination_does_not_count_whatever_it_says(tmp_path: Path) -> None:
+    addressed = Message.from_buffer(ACTIVE)
+    addressed.header.fields[HeaderFields.destination] = ":1.1"
+
+    async def scene() -> None:
+        pieces = (addressed.serialise(3), 300, ACTIVE)
+        hostile, tokens = HostileBus(tmp_path / "bus", lambda: iter(pieces)), Tokens()
+        try:
+            async with watching(tokens, environment(session=hostile.address), heard="session"):
+                await asyncio.sleep(0.1)
+                assert tokens.locked == 0
+                await eventually(lambda: tokens.locked == 1, "the broadcast")
+        finally:
+            hostile.close()
+
+    run(scene)
+
+
+@pytest.mark.parametrize("polite", [0, 1])
+def test_a_bus_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, polite: int) -> None:
+    monkeypatch.setattr(bus_module, "CALL_SECONDS", 0.2)
+
+    async def scene() -> None:
+        hostile, tokens = HostileBus(tmp_path / "bus", lambda: iter((5000,)), polite=polite), Tokens()
+        before = open_descriptors()
+        try:
+            async with watching(tokens, environment(session=hostile.address)) as screen_lock:
+                await eventually(lambda: "does not answer" in str(screen_lock.state()["fault"]), "the fault")
+            assert open_descriptors() <= before + 1  # the hostile end may still be open
+        finally:
+            hostile.close()
+
+    run(scene)
+
+
+# The whole agent
+
+
+def test_the_agent_locks_its_token_with_the_screen(world: World, buses: dict[str, PrivateBus]) -> None:
+    world.add_signer()
+    saver, logind = buses["session"].owner(GNOME), buses["system"].owner(LOGIND)
+    took = []
+    daemon = world.start(environment=both(buses))
+    with contextlib.closing(Heard(daemon)) as heard, daemon.agent() as agent:
+        _wait_listening(agent)
+        for name, emit in (
+            ("screen_locked", lambda: saver.emit("/", GNOME, "ActiveChanged", "b", True)),
+            ("machine_sleeps", lambda: logind.emit(MANAGER, f"{LOGIND}.Manager", "PrepareForSleep", "b", True)),
+        ):
+            _unlock(agent)
+            begun = time.monotonic()
+            emit()
+            assert heard.until(name) is not None
+            when, _ = heard.moment("token_locked")
+            took.append(when - begun)
+            assert not agent.tokens()["tokens"][0]["unlocked"]
+    assert max(took) < 1.0, took
+    print("seconds to the lock:", [round(each, 4) for each in took])
+
+
+def _wait_listening(agent: Agent) -> None:
+    deadline = time.monotonic() + 10
+    while "unreachable" in (state := agent.status()["screen_lock"]).values():
+        assert time.monotonic() < deadline, state
+        time.sleep(0.02)
+    assert (state["system"], state["session"]) == ("listening", "listening")
+
+
+def _unlock(agent: Agent) -> None:
+    [key] = agent.keys()
+    agent.certificate_request(key["id"], {"CN": "测试"})
+    assert agent.tokens()["tokens"][0]["unlocked"]
