@@ -184,18 +184,29 @@ def _umask() -> int:
     return mask
 
 
-def test_several_documents_show_progress_and_stop_at_a_fault(office: Office, hello: Path) -> None:
+def test_several_documents_are_a_batch_and_one_that_is_bad_fails_alone(office: Office, hello: Path) -> None:
     document = office.document(hello, "a.ofd")
     (document.with_name("b.ofd")).write_bytes(hello.read_bytes())
     (document.with_name("no.ofd")).write_bytes(b"no package")
     a, b, no = document, document.with_name("b.ofd"), document.with_name("no.ofd")
-    lines = good(seal_it(office, a, b)).out.splitlines()
-    assert [line[:6] for line in lines] == ["[1/2] ", "[2/2] "]
-    stopped = seal_it(office, a, no, b, "--force", "--json")
+    done = good(seal_it(office, a, b))
+    assert [line[:6] for line in done.out.splitlines()] == ["[1/2] ", "[2/2] "]
+    assert f"2 documents for the seal '{NAME}':\n  {a}\n  {b}\n" in done.err
+    assert "\x1b" not in done.err + done.out  # a bar is for terminals
+    batch = good(office.shell("batch", "list", "--json")).json[0]
+    assert (batch["state"], batch["signed"], batch["total"]) == ("done", 2, 2)
+    some = seal_it(office, a, no, b, "--force", "--json")
+    assert some.status == 1
+    first, second, bad = some.json
+    assert [first["file"], second["file"]] == [str(each.with_name(f"{each.stem}-sealed.ofd")) for each in (a, b)]
+    assert (bad["file"], bad["problem"]["code"]) == (str(no), "ofd_not_zip")
+    assert f"[2/3] {no}: not sealed\n  ✗ The file is no OFD package [ofd_not_zip]" in some.err
+    assert "2 sealed, 1 not; batch " in some.err
+    stopped = seal_it(office, a, no, b, "--force", "--json", "--stop-on-error")
     assert stopped.status == 1
-    assert [receipt["file"] for receipt in stopped.json] == [str(a.with_name("a-sealed.ofd"))]
-    assert f"[2/3] {no}: not sealed\nerror: The file is no OFD package (ofd_not_zip)" in stopped.err
-    for wrong in (["-o", "x.ofd"], [str(a)]):
+    assert [each["file"] for each in stopped.json] == [str(a.with_name("a-sealed.ofd")), str(no)]
+    assert "To go on with the rest: sealagent document seal --resume " in stopped.err
+    for wrong in (["-o", "x.ofd"], [str(a)], ["--resume", "x"]):
         assert seal_it(office, a, b, "--force", *wrong).status == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def _position(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 @command.command("seal")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--seal", "name", required=True, help="The seal: id, esID or name.")
+@click.option("--seal", "name", help="The seal: id, esID or name.")
 @click.option(
     "--at",
     "positions",
@@ -65,48 +66,83 @@ def _position(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 @click.option("--close", is_flag=True, help="Close the document: no later signature.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Output file.  [default: NAME-sealed.ofd beside it]")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
+@click.option("--resume", "batch", metavar="BATCH", help="Go on with a batch; the files are known by their content.")
+@click.option("--stop-on-error", is_flag=True, help="Of several files, none after one that cannot be sealed.")
 @json_option
 def seal(
     files: tuple[Path, ...],
-    name: str,
+    name: str | None,
     positions: list[dict[str, Any]],
     ride: str | None,
     unseen: bool,
     close: bool,
     out: Path | None,
     force: bool,
+    batch: str | None,
+    stop_on_error: bool,
     as_json: bool,
 ) -> None:
-    """Seal OFD files; the agent asks for the PIN once. The first fault ends it: no PIN try is spent twice."""
+    """Seal OFD files.
+
+    Several files are a batch: you agree to the list once and enter the PIN once. A file that cannot be sealed does not
+    keep the others from it (exit status 1 then); the first PIN that fails stops it. What is left, after that, after the
+    key was unplugged or the agent ended, is sealed with --resume BATCH and the same files.
+    """
     places = positions + ([riding(ride)] if ride else []) + ([invisible()] if unseen else [])
-    if not places:
+    if batch is not None and (name or places or close or out):
+        raise click.UsageError("--resume: seal and places are those of the batch; give the files only")
+    if batch is None and not name:
+        raise click.UsageError("name the seal: --seal")
+    if batch is None and not places:
         raise click.UsageError("say where the seal goes: --at PAGE,X,Y, --riding or --invisible")
     if out is not None and len(files) > 1:
         raise click.UsageError("--out goes with one file")
     targets = [out or file.with_name(f"{file.stem}-sealed{file.suffix}") for file in files]
-    _check_targets(targets, force)
-    receipts: list[dict[str, Any]] = []
+    _check_targets(targets, force or batch is not None)
+    if batch is not None or len(files) > 1:
+        _seal_many(files, targets, batch, name or "", places, close, stop_on_error, as_json, force)
+        return
+    with Agent() as agent:
+        sealed = agent.seal_document(files[0], seal=name or "", placements=places, close=close)
+    _write(targets[0], sealed.document)
+    if as_json:
+        print_json([{"file": str(targets[0]), **sealed.receipt}])
+        return
+    recorded = say(f"record {sealed.receipt['record']}", f"记录 {sealed.receipt['record']}")
+    click.echo(f"{clean(targets[0])}  ({recorded})")
+
+
+def _seal_many(
+    files: Sequence[Path],
+    targets: Sequence[Path],
+    batch: str | None,
+    name: str,
+    places: list[dict[str, Any]],
+    close: bool,
+    stop_on_error: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
+    from sealagent.cli import many  # of use only here
+
+    outcome = many.Outcome()
     try:
         with Agent() as agent:
-            for number, (file, target) in enumerate(zip(files, targets, strict=True), 1):
-                count = f"[{number}/{len(files)}] " if len(files) > 1 else ""
-                try:
-                    sealed = agent.seal_document(file, seal=name, placements=places, close=close)
-                except AgentError:
-                    if count:
-                        click.echo(f"{count}{clean(file)}: {say('not sealed', '未签章')}", err=True)
-                    raise
-                _write(target, sealed.document)
-                receipts.append({"file": str(target), **sealed.receipt})
-                if not as_json:
-                    recorded = say(f"record {sealed.receipt['record']}", f"记录 {sealed.receipt['record']}")
-                    click.echo(f"{count}{clean(target)}  ({recorded})")
+            if batch is None:
+                pieces = many.listed(files, targets, name)
+                batch = str(agent.make_batch(files, seal=name, placements=places, close=close)["id"])
+            else:
+                pieces = many.resumed(agent, batch, files, targets)
+                if not force and (there := [piece for piece in pieces if piece.unexpected]):
+                    raise click.UsageError(f"{there[0].target} exists; use --force")
+            many.seal_all(agent, batch, pieces, _write, outcome, stop_on_error=stop_on_error, quiet=as_json)
     finally:
         if as_json:  # what was sealed before a fault is on record and in its file
-            print_json(receipts)
+            print_json([*outcome.sealed, *outcome.failed])
+    many.conclude(outcome, batch, quiet=as_json)
 
 
-def _check_targets(targets: list[Path], force: bool) -> None:
+def _check_targets(targets: Sequence[Path], force: bool) -> None:
     """Find out before anything is signed that a sealed document could not be written."""
     if len(set(targets)) < len(targets):
         raise click.UsageError("a file is named twice")

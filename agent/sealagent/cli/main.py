@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 NOUNS = {
     "app": "paired applications: who may use seals, for what, and how often",
+    "batch": "lists that were agreed to once, and how far they are",
     "browser": "let extensions of a browser reach the agent",
     "daemon": "run the agent",
     "doctor": "look at what there is, and say what is missing",

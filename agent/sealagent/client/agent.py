@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 from sealagent.client.applications import Applications, authorization
+from sealagent.client.batches import Batches
 from sealagent.client.transport import Transport
+from sealagent.client.values import Document, Json, Opened, Sealed, Signed, signed
 from sealagent.paths import socket_path
 
 __all__ = ["Agent", "Sealed", "Signed", "at", "invisible", "riding"]
-
-Json = dict[str, Any]
-Document = str | Path | bytes | BinaryIO
-"""A path, the octets, or an open binary file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A sealed document and its receipt."""
-
-    document: bytes
-    receipt: Json
-
-    def save(self, path: str | Path) -> Path:
-        """Write the document; return the path."""
-        target = Path(path)
-        target.write_bytes(self.document)
-        return target
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A signature and its receipt."""
-
-    signature: bytes
-    receipt: Json
 
 
 def at(page: int, x: float, y: float) -> Json:
@@ -62,7 +36,7 @@ def invisible() -> Json:
     return {"type": "invisible"}
 
 
-class Agent(Applications):
+class Agent(Applications, Batches):
     """A connection to the local agent. Not for several threads at once: give each its own.
 
     :param socket: path of the socket; default: where the agent usually listens.
@@ -150,7 +124,7 @@ class Agent(Applications):
         :param idempotency_key: the same key again gives the same answer; default: a fresh one.
         :raises AgentError: with the agent's code. :raises AgentUnreachable: no agent.
         """
-        with _opened(document) as (file, own_name):
+        with Opened(document) as (file, own_name):
             request = {
                 "seal": seal,
                 "placements": [dict(place) for place in placements],
@@ -180,7 +154,7 @@ class Agent(Applications):
         :param trust: PEM certificates that vouch beside the agent's own.
         :param offline: ask no status service, OCSP responder or revocation list.
         """
-        with _opened(document) as (file, own_name):
+        with Opened(document) as (file, own_name):
             request: Json = {"name": name or own_name or "document", "trust": list(trust), "only_these": only_these}
             if at is not None:
                 request["at"] = at.isoformat()
@@ -205,7 +179,7 @@ class Agent(Applications):
     ) -> Signed:
         """Return an SES_Signature over an SM3 digest."""
         body = {"digest": base64.b64encode(digest).decode(), "property_info": property_info, "name": name}
-        return _signed(self._post(f"/v1/seals/{_part(seal)}/signatures", body, idempotency_key))
+        return signed(self._post(f"/v1/seals/{_part(seal)}/signatures", body, idempotency_key))
 
     def sign_digests(
         self,
@@ -223,7 +197,7 @@ class Agent(Applications):
             "name": name,
         }
         answer = self._post(f"/v1/keys/{_part(key)}/signatures", body, idempotency_key)
-        return [_signed(item) for item in answer["signatures"]]
+        return [signed(item) for item in answer["signatures"]]
 
     # Tokens, keys and seals
 
@@ -351,28 +325,3 @@ def _fresh_key() -> str:
 
 def _part(name: str) -> str:
     return quote(name, safe="")
-
-
-def _signed(item: Mapping[str, Any]) -> Signed:
-    return Signed(base64.b64decode(item["signature"]), dict(item["receipt"]))
-
-
-class _opened:
-    """Opens a document however it is given; closes only what it opened itself."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._own: BinaryIO | None = None
-
-    def __enter__(self) -> tuple[BinaryIO, str | None]:
-        document = self._document
-        if isinstance(document, bytes):
-            return io.BytesIO(document), None
-        if isinstance(document, str | Path):
-            self._own = Path(document).open("rb")
-            return self._own, Path(document).name
-        return document, None
-
-    def __exit__(self, *_: object) -> None:
-        if self._own is not None:
-            self._own.close()
