@@ -203,6 +203,15 @@ class Chromium:
         body = f"return (async function() {{ {script} }}).apply(null, arguments)"
         return self._call("POST", f"{self._session}/execute/sync", {"script": body, "args": arguments})
 
+    def in_frame(self, selector: str, script: str, *arguments: Any) -> Any:
+        """Run a script, as :meth:`run` does, in the frame that a CSS selector finds in the page."""
+        found = self._call("POST", f"{self._session}/element", {"using": "css selector", "value": selector})
+        self._call("POST", f"{self._session}/frame", {"id": found})
+        try:
+            return self.run(script, *arguments)
+        finally:
+            self._call("POST", f"{self._session}/frame", {"id": None})
+
     def cdp(self, command: str, **parameters: Any) -> Any:
         """Give a command of the DevTools protocol; return its answer."""
         return self._call("POST", f"{self._session}/goog/cdp/execute", {"cmd": command, "params": parameters})

@@ -169,7 +169,7 @@ def opened_listener() -> Iterator[Behind]:
         await place.listener.start(runner.server)
         ready.set()
         await stop.wait()
-        await place.listener.stop()
+        place.listener.stop()
         await runner.cleanup()
 
     loop = asyncio.new_event_loop()

@@ -80,7 +80,7 @@ class LoopbackListener:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Gate(self), sock=listening, backlog=BACKLOG)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Stop listening, and drop connections that have not been admitted; admitted requests end with the server."""
         if self._server is not None:
             self._server.close()

@@ -39,14 +39,18 @@ LENGTH = re.compile(r"[0-9]{1,15}")
 _PAIR = re.compile(r"/v1/pairings(/[^/]{1,64}/complete)?")
 """The only resources without a token."""
 _FOR_PAGES = {
-    "GET": re.compile(r"/v1/(status|tokens|keys|seals(/[^/]+(/image)?)?|batches(/.+)?|events|openapi\.json)"),
-    "POST": re.compile(
-        r"/v1/(documents/(seal|verify)|(seals|keys)/[^/]+/signatures|batches(/.+)?|pairings(/[^/]+/complete)?)"
+    "GET": re.compile(
+        r"/v1/(status|tokens|keys|seals(/[^/]+(/image)?)?|batches(/[^/]+)?|events|openapi\.json"
+        r"|applications(/[^/]+)?|grants)"
     ),
-    "DELETE": re.compile(r"/v1/batches/.+"),
+    "POST": re.compile(
+        r"/v1/(documents/(seal|verify)|(seals|keys)/[^/]+/signatures|pairings(/[^/]+/complete)?|grants"
+        r"|batches(/[^/]+/(run|resume|cancel|items/[^/]+/document))?)"
+    ),
+    "DELETE": re.compile(r"/v1/(applications|grants)/[^/]+"),
 }
-"""What pages may reach at all: what sealing needs. Keys and seals to be written, the record, trust, applications,
-grants and policy are the holder's business, who has the command line for them."""
+"""What pages may reach at all: what sealing needs, and their own pairing and grants. Keys and seals to be written, the
+record, trust and policy are the holder's business, who has the command line for them."""
 METHODS = tuple(_FOR_PAGES)
 _ODD_PATH = re.compile(r"/\.|%2[ef]|%5c", re.IGNORECASE)
 """What somebody may take for another path than it is written."""

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sealagent import paths
+from sealagent.api.identifying import IDENTIFY
 from sealagent.api.listener import UnixListener
+from sealagent.api.loopback import ADDRESS, LoopbackListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
 from sealagent.callers.browsers import browser_programs
@@ -27,6 +29,7 @@ from sealagent.consent.prompter import Prompter
 from sealagent.consent.source import FdPinSource
 from sealagent.daemon.asking import Sources, build_sources
 from sealagent.daemon.line import build_signing
+from sealagent.daemon.pages import build_loopback
 from sealagent.daemon.presence import Presence
 from sealagent.daemon.screenlock import ScreenLock
 from sealagent.daemon.settings import Settings
@@ -68,10 +71,14 @@ class Daemon:
     sources: Sources
     callers: CallersStore
     screen_lock: ScreenLock
+    loopback: LoopbackListener | None
 
     async def start(self) -> None:
-        """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``."""
+        """Listen. :raises SealAgentError: ``daemon_running``, ``socket_unusable``, ``loopback_unusable``."""
         await self.listener.start()
+        if self.loopback is not None:
+            await self.loopback.start(self.listener.served)
+            log.info("web pages may ask at %s:%d", ADDRESS, self.settings.loopback.port)
 
     async def stop(self) -> None:
         """Let requests finish, log out of tokens, end workers, close the record."""
@@ -79,6 +86,8 @@ class Daemon:
         self.unlocker.close()
         self.services.events.close()
         await asyncio.to_thread(self.sources.fetch.close)  # no request waits for a service any more
+        if self.loopback is not None:
+            self.loopback.stop()
         await self.listener.stop()
         await self.services.batches.close()
         await self.tokens.close()
@@ -278,10 +287,14 @@ async def _build(
         owner_uid=os.getuid(),
         browsers=browser_programs(str(program) for program in settings.browser.programs),
     )
+    app = application(services)
+    loopback = build_loopback(settings, app, app[IDENTIFY])
     listener = UnixListener(
-        application(services),
+        app,
         settings.socket,
         connections=settings.limits.connections,
         inherited=inherited_socket(),
     )
-    return Daemon(settings, services, tokens, listener, unlocker, prompter, presence, sources, callers, screen_lock)
+    return Daemon(
+        settings, services, tokens, listener, unlocker, prompter, presence, sources, callers, screen_lock, loopback
+    )
