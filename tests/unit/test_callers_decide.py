@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealagent.callers.decide import NoGrants, decide, explain
+from caller_parts import PYTHON, connected
+from sealagent.callers.decide import NoGrants, decide, decider, explain
 from sealagent.callers.grants import mismatch
 from sealagent.callers.model import Effect, Grant, Paired
-from sealagent.callers.peer import Caller
+from sealagent.callers.peer import Caller, peer_of
 from sealagent.callers.policy import Policy
+from sealagent.errors import SealAgentError
 from sealagent.uses import Operation, Use
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -131,6 +135,38 @@ def test_local_time_is_that_of_the_zone() -> None:
     for zone, effect in ((timezone(timedelta(hours=8)), Effect.DENY), (UTC, Effect.ASK)):
         assert decide(rules, NoGrants(), PAIRED, USE, NOW, zone).effect is effect
         assert explain(rules, NoGrants(), PAIRED, USE, NOW, zone).decision.effect is effect
+
+
+def test_decided_again_beside_the_driver_call(tmp_path: Path) -> None:
+    """While the holder reads a prompt the policy may change, and the caller may become another program."""
+    code = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+os.set_inheritable(s.fileno(), True)
+s.recv(1)
+os.execv(sys.argv[2], [sys.argv[2], "-c", f"echo x >&{s.fileno()}; read line <&{s.fileno()}"])
+"""
+    shell = shutil.which("bash")
+    assert shell is not None
+    in_force = [policy(ALLOW)]
+    with connected(tmp_path, Path(PYTHON), code, [shell]) as (connection, child):
+        caller = peer_of(connection)
+        decided = decider(lambda: in_force[-1], NoGrants())
+        assert decided(caller, USE, NOW).effect is Effect.ALLOW
+        in_force.append(policy(ALLOW, DENY))
+        assert decided(caller, USE, NOW).effect is Effect.DENY
+        in_force.pop()
+        connection.sendall(b"x")
+        assert connection.recv(2) == b"x\n"
+        with pytest.raises(SealAgentError) as changed:
+            decided(caller, USE, NOW)
+        assert changed.value.code == "caller_changed"
+        child.kill()
+        child.wait()
+        with pytest.raises(SealAgentError) as gone:
+            decided(caller, USE, NOW)
+        assert gone.value.code == "caller_gone"
 
 
 # Properties

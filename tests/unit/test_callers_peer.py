@@ -119,6 +119,14 @@ def test_path_that_is_no_utf8(tmp_path: Path, copied_python: Path) -> None:
         json.dumps(caller.as_json()).encode()
 
 
+@pytest.mark.parametrize("name", ["a\nb", "x (deleted)", "\u202egnp.exe", "\x1b[31m", "é" * 120])
+def test_odd_names_of_program_files(tmp_path: Path, name: str) -> None:
+    """The path is given as it is, whoever shows it makes it harmless; a name is no reason to know a program less."""
+    python = own_python(tmp_path, name)
+    with connected(tmp_path, python) as (connection, _):
+        assert peer_of(connection).executable == str(python)
+
+
 def test_socket_without_peer() -> None:
     with socket.socket(socket.AF_UNIX) as lonely, pytest.raises(SealAgentError) as caught:
         peer_of(lonely)

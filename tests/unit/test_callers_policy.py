@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from sealagent.callers.model import Effect, Paired
@@ -166,6 +168,22 @@ def test_bounds() -> None:
         parse_policy(f"{RULE}seals = [{values}]".encode(), "f")
     with pytest.raises(SealAgentError, match=r"rules\.0\.seals"):
         parse_policy(f"{RULE}seals = ['{'x' * 4097}']".encode(), "f")
+
+
+PIECES = [
+    "[defaults]", "[limits]", "[[rules]]", "name = 'x'", "effect = 'deny'", "effect = 'allow'", "operations = ['raw']",
+    "raw = 'ask'", "hours = '1'", "per_day = 3", "x", "=", "[", "]", "'", '"""', "\\u0000", "1979-05-27", "#", "{a=1}",
+    "rules = []", "sha256 = [[]]", "days = {}", "not_after = 00:00:00", "batch_items = 1e400", "name = nan",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("\n".join) | st.text(max_size=60))
+def test_whatever_the_file_holds_it_is_a_policy_or_named_wrong(text: str) -> None:
+    try:
+        found: object = parse_policy(text.encode("utf-8", "surrogatepass"), "f")
+    except SealAgentError as error:
+        found = error.code
+    assert isinstance(found, Policy) or found == "policy_invalid"
 
 
 # Conditions

@@ -6,18 +6,18 @@ whoever made them, so that nothing which is added elsewhere undoes one. Evaluati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Literal, Protocol
 
 from sealagent.callers.grants import mismatch
 from sealagent.callers.model import Decision, Effect, Grant
-from sealagent.callers.peer import Caller
+from sealagent.callers.peer import Caller, recheck
 from sealagent.callers.policy import Policy, Rule
 from sealagent.uses import Use
 
-__all__ = ["Book", "ExplainedBook", "Explanation", "NoGrants", "Step", "decide", "explain"]
+__all__ = ["Book", "ExplainedBook", "Explanation", "NoGrants", "Step", "decide", "decider", "explain"]
 
 
 class Book(Protocol):
@@ -78,6 +78,19 @@ def decide(
     found = [(grant, None) for grant in grants.matching(caller, use, now)]
     steps = _steps(policy, found, caller, use, now.astimezone(zone), matched_only=True)
     return _decision(next(step for step in steps if step.matched))
+
+
+def decider(policy: Callable[[], Policy], grants: Book) -> Callable[[Caller, Use, datetime], Decision]:
+    """Return what decides before the holder is asked, and once more beside the driver call.
+
+    A prompt may have stood open for an hour in between: the policy is that of the moment, and the caller is looked at
+    again each time. It raises ``policy_invalid``, ``caller_gone``, ``caller_changed`` and ``caller_unknown``.
+    """
+
+    def decide_now(caller: Caller, use: Use, now: datetime) -> Decision:
+        return decide(policy(), grants, recheck(caller), use, now)
+
+    return decide_now
 
 
 def explain(
