@@ -17,7 +17,7 @@ from sealagent.api.idempotency import Answer
 from sealagent.api.identifying import agree
 from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
 from sealagent.api.services import Services
-from sealagent.callers.grants import is_over
+from sealagent.callers.grants import is_over, require_sound
 from sealagent.callers.model import DailyHours, Effect, Grant
 from sealagent.callers.store import Application
 from sealagent.consent.prompter import ConsentRequest, GrantTerms, Occasion
@@ -114,6 +114,7 @@ async def _terms(parts: Services, asked: m.GrantIn, application: Application) ->
         not_before=asked.not_before,
         expires=expires,
     )
+    require_sound(grant)  # before anybody is asked
     return grant, _shown(grant, seal_name, key_label)
 
 

@@ -20,7 +20,7 @@ from sealagent.clock import Clock
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.uses import Operation, Use
 
-__all__ = ["MAX_GRANTS", "PROCESS", "GrantBook", "grantees", "is_over", "mismatch", "within"]
+__all__ = ["MAX_GRANTS", "PROCESS", "GrantBook", "grantees", "is_over", "mismatch", "require_sound", "within"]
 
 MAX_GRANTS = 10_000
 """Grants at once. A person has tens; whoever makes more has a program that asks without end."""
@@ -170,7 +170,7 @@ class GrantBook:
         :raises FormatError: ``grant_invalid``.
         :raises SealAgentError: ``too_many_grants``; ``grant_ended``: its session is over already; ``callers_failed``.
         """
-        _require_sound(grant)
+        require_sound(grant)
         with self._writing:
             if grant.id in self._grants:
                 raise FormatError("grant_invalid", "there is a grant with this id")
@@ -299,7 +299,8 @@ def _bucket(grant: Grant) -> _Bucket:
     return grant.grantee, grant.operation, grant.seal, grant.key
 
 
-def _require_sound(grant: Grant) -> None:
+def require_sound(grant: Grant) -> None:
+    """Refuse a grant that makes no sense. :raises FormatError: ``grant_invalid``."""
     wrong = None
     if grant.grantee.startswith(PROCESS) and (grant.session is None or grant.grantee.endswith(":None")):
         wrong = "an unpaired process is granted nothing beyond a session of a token"
