@@ -1,6 +1,6 @@
 """``make bench``: measure, print tables, write ``build/bench.json``.
 
-``python -m bench [--quick] [signing] [documents] [judging] [status] [register] [drivers] [presence]``
+``python -m bench [--quick] [NAME…]``, names being those of :data:`BENCHMARKS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_world import TestAuthority, World
-from bench import documents, drivers, judging, presence, register, signing, status
+from bench import asking, batches, callers, documents, drivers, judging, presence, register, signing, status
 from bench.tables import show
 from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
@@ -24,6 +24,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 OUT = PROJECT / "build" / "bench.json"
 BENCHMARKS: dict[str, Any] = {
     "signing": signing,
+    "asking": asking,
+    "batches": batches,
+    "callers": callers,
     "documents": documents,
     "judging": judging,
     "status": status,
