@@ -16,7 +16,7 @@ from sealagent.api.loopback import ADDRESS, LoopbackListener
 from sealagent.api.server import application
 from sealagent.api.services import ApiLimits, Services
 from sealagent.callers.browsers import browser_programs
-from sealagent.callers.decide import decide
+from sealagent.callers.decide import decider
 from sealagent.callers.grants import GrantBook
 from sealagent.callers.pairings import Pairings
 from sealagent.callers.policyfile import PolicyFile
@@ -226,7 +226,7 @@ async def _build(
         publish=events.publish,
         limits=limits,
         require=settings.seals.require,
-        decide=lambda caller, use, now: decide(policy.current(), grants, caller, use, now),
+        decide=decider(policy.current, grants),
         grants=grants,
         offers=lambda: policy.current().limits.session_grants,
         timestamper=_timestamper(settings, sources, inventory),
