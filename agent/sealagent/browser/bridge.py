@@ -296,6 +296,8 @@ def _answer_pieces(ident: int, response: http.client.HTTPResponse) -> Iterator[b
             whole = len(kept) // 3 * 3  # base64 of multiples of three octets can be put together
             yield base64.b64encode(kept[:whole])
             kept = kept[whole:]
+    if response.length:  # read() does not tell an answer that breaks off from one that ends
+        raise http.client.IncompleteRead(b"", response.length)
     if is_json:
         yield b"null}" if empty else b"}"
     else:

@@ -9,7 +9,8 @@ import contextlib
 import os
 import select
 import sys
-from pathlib import Path
+import threading
+import time
 
 from sealagent.browser.bridge import Bridge, BrowserGone
 from sealagent.browser.framing import FrameReader, framed
@@ -21,6 +22,8 @@ __all__ = ["main"]
 
 CHUNK = 64 << 10
 """Octets read at once: what a pipe holds."""
+END_SECONDS = 0.5
+"""What the browser said last may be read for this long after it hung up."""
 
 
 def main() -> None:
@@ -30,7 +33,8 @@ def main() -> None:
     except SealAgentError as error:
         print(f"sealagent-browser-host: {error.message} ({error.code})", file=sys.stderr)
         sys.exit(2)
-    bridge = Bridge(origin, Path(socket_path()), _write)
+    bridge = Bridge(origin, socket_path(), _write)
+    threading.Thread(target=_watch, daemon=True).start()
     status = _serve(bridge)
     bridge.close()
     # Threads may be in the middle of a write that nobody will ever take; the interpreter would wait for what they hold.
@@ -39,30 +43,28 @@ def main() -> None:
 
 def _serve(bridge: Bridge) -> int:
     reader = FrameReader()
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    browser = _browser()
-    if browser is not None:
-        poll.register(browser, select.POLLIN)
-    while True:
-        ready = [descriptor for descriptor, _ in poll.poll()]
-        if 0 not in ready:  # the browser died, and something else still holds the other end of our input
-            return 0
-        octets = os.read(0, CHUNK)
-        if not octets:
-            return 1 if reader.within else 0
+    while octets := os.read(0, CHUNK):
         try:
             for message in reader.feed(octets):
                 bridge.take(message)
         except BrowserGone:
             return 0
+    return 1 if reader.within else 0
 
 
-def _browser() -> int | None:
-    """Return a pidfd of the process that started us; None where there is none to be had."""
+def _watch() -> None:
+    """End the process when nobody is at the other end any more, should whoever reads our input not notice.
+
+    It may be held up by an answer that nobody takes; and something else than the browser may hold the other end.
+    """
+    poll = select.poll()
+    for descriptor in (0, 1):
+        poll.register(descriptor, 0)  # hang-up and error are always told
     with contextlib.suppress(OSError, AttributeError):
-        return os.pidfd_open(os.getppid())
-    return None
+        poll.register(os.pidfd_open(os.getppid()), select.POLLIN)  # readable once the browser has ended
+    poll.poll()
+    time.sleep(END_SECONDS)
+    os._exit(0)
 
 
 def _write(message: bytes) -> None:

@@ -83,10 +83,13 @@ class Transport:
         return self._send("GET", path, None, {}, None).read()
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        """Get a large resource piece by piece."""
+        """Get a large resource piece by piece. :raises AgentUnreachable: it broke off."""
         response = self._send("GET", path, None, {}, None)
         while chunk := response.read(CHUNK):
             yield chunk
+        if response.length:  # read() does not tell an answer that breaks off from one that ends
+            self.close()
+            raise AgentUnreachable(f"the agent ended the answer {response.length} octets too early")
 
     def lines(self, path: str) -> Iterator[bytes]:
         """Get an endless resource line by line (events)."""
