@@ -40,14 +40,17 @@ class Pane:
     """One pane of a tmux server of its own.
 
     :param folder: where its socket goes (a short path). :param command: what runs in it.
+    :param size: columns and lines.
     """
 
-    def __init__(self, folder: Path, command: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, command: list[str], environment: Mapping[str, str], size: tuple[int, int] = (150, 80)
+    ) -> None:
         self._tmux = [required("tmux"), "-u", "-S", str(folder / f"tmux-{next(_numbers)}"), "-f", "/dev/null"]
         # The shell stays after the command, so that what it said at its end can be read.
         script = f"{shlex.join(command)}; exec sleep 1000"
         self._environment = {**environment, "SHELL": "/bin/sh"}
-        self._run("new-session", "-d", "-x", "150", "-y", "80", script)
+        self._run("new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), script)
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(

@@ -14,6 +14,7 @@ from pinentry_parts import Script, assert_ended
 from sealagent.callers.model import Paired
 from sealagent.callers.peer import Caller
 from sealagent.consent import pinentry as module
+from sealagent.consent.dialog import SHORTER
 from sealagent.consent.pinentry import MAX_HASTY, Pinentry
 from sealagent.consent.prompter import Consent, ConsentRequest, Occasion, PinRequest, Prompter
 from sealagent.consent.turn import MAX_WAITING
@@ -137,8 +138,10 @@ def test_a_prompt_left_open_ends_in_time(script: Script, asked: str, monkeypatch
 
 def test_a_yes_faster_than_reading_is_asked_again(script: Script) -> None:
     assert outcome(script.pinentry("echo OK", YES)) == "once"
-    assert script.told("SETERROR") == ["回答过快，来不及阅读。请再回答一次。"]
+    first, second = script.told("SETDESC")
+    assert second == f"回答过快，来不及阅读。请再回答一次。%0A{first}"  # curses and GTK show no error there
     assert len(script.told("CONFIRM")) == 2
+    assert script.told("SETERROR") == []
 
 
 def test_one_who_never_reads_does_not_agree(script: Script) -> None:
@@ -194,16 +197,16 @@ def pages(script: Script) -> list[str]:
 def test_a_list_is_turned_and_approved(script: Script) -> None:
     assert outcome(script.pinentry(MORE, MORE, YES), batch(100)) == "once"
     shown = pages(script)
-    assert [line.partition("，")[0] for line in shown] == ["第 1 至 8 项", "第 9 至 16 项", "第 17 至 24 项"]
+    assert [line.partition("，")[0] for line in shown] == ["第 1 至 6 项", "第 7 至 12 项", "第 13 至 18 项"]
     assert all("共 100 项" in line for line in shown)
     assert len({line.partition("清单 ")[2] for line in shown}) == 1
     assert script.told("SETNOTOK") == ["下一页(_M)"] * 3
-    assert script.told("SETOK") == ["全部同意（100 项）(_A)"] * 3
+    assert script.told("SETOK") == ["同意全部100项(_A)"] * 3
 
 
 def test_the_last_page_shows_no_more_and_its_not_ok_is_no(script: Script) -> None:
-    assert outcome(script.pinentry(MORE), batch(20)) == "no"
-    assert [line.partition("，")[0] for line in pages(script)] == ["第 1 至 8 项", "第 9 至 16 项", "第 17 至 20 项"]
+    assert outcome(script.pinentry(MORE), batch(15)) == "no"
+    assert [line.partition("，")[0] for line in pages(script)] == ["第 1 至 6 项", "第 7 至 12 项", "第 13 至 15 项"]
     assert len(script.told("SETNOTOK")) == 2
 
 
@@ -227,8 +230,8 @@ def test_nothing_but_ok_approves_a_list(script: Script, second: str, expected: s
 def test_a_list_on_two_buttons(script: Script) -> None:
     """GNOME's dialog has no third button: there OK turns the page, and what agrees is asked for itself."""
     assert outcome(script.pinentry("echo OK", CANCEL, YES, flavor="gnome3"), batch(100)) == "once"
-    assert script.told("SETOK") == ["下一页(_N)", "下一页(_N)", "全部同意（100 项）(_A)"]
-    assert script.told("SETDESC")[2].startswith("您已看过第 1 至 16 项。是否同意全部 100 项？")
+    assert script.told("SETOK") == ["下一页(_N)", "下一页(_N)", "同意全部100项(_A)"]
+    assert script.told("SETDESC")[2].startswith("您已看过第 1 至 12 项。是否同意全部 100 项？")
     assert script.told("SETNOTOK") == []
 
 
@@ -243,15 +246,30 @@ def test_a_list_on_two_buttons(script: Script) -> None:
     ],
 )
 def test_ways_through_a_list_on_two_buttons(script: Script, answers: list[str], expected: str) -> None:
-    assert outcome(script.pinentry(*answers, flavor="gnome3"), batch(20)) == expected
+    assert outcome(script.pinentry(*answers, flavor="gnome3"), batch(15)) == expected
 
 
 def test_ten_thousand_items_cost_one_page_until_it_is_turned(script: Script) -> None:
     began = time.monotonic()
     assert outcome(script.pinentry(YES), batch(10_000)) == "once"
     assert time.monotonic() - began < 5
-    assert "第 1 至 8 项，共 10000 项" in pages(script)[0]
+    assert "第 1 至 6 项，共 10000 项" in pages(script)[0]
     assert len(pages(script)) == 1
+
+
+SMALL = "echo ERR 83886381 window too small"
+
+
+def test_a_terminal_that_is_too_small_gets_less_at_once(script: Script) -> None:
+    """Fewer items on a page, and none is passed over when it is turned; where nothing fits, that is said."""
+    assert outcome(script.pinentry(SMALL, SMALL, MORE, MORE, YES), batch(100)) == "once"
+    shown = [line.partition("，")[0] for line in pages(script)]
+    assert shown == ["第 1 至 6 项", "第 1 至 3 项", "第 1 至 1 项", "第 2 至 7 项", "第 8 至 13 项"]
+
+
+def test_a_terminal_that_is_always_too_small(script: Script) -> None:
+    assert outcome(script.pinentry(SMALL)) == "prompt_failed"
+    assert len(script.told("CONFIRM")) == len(SHORTER)
 
 
 async def waiting(prompter: Pinentry, count: int) -> list[asyncio.Task[Consent]]:

@@ -171,6 +171,15 @@ def test_too_long_pin_is_asked_again_and_then_refused(fake: Fake, tmp_path: Path
     assert failure(fake("echo OK")).code == "pin_length"
 
 
+def test_a_terminal_that_is_too_small_for_a_pin_prompt(fake: Fake, tmp_path: Path) -> None:
+    small = "case $size in 1) size=2; echo ERR 83886381 window too small;; *) echo D 1234; echo OK;; esac"
+    size = f"if test -e {tmp_path}/size; then size=2; else size=1; touch {tmp_path}/size; fi; echo OK hello"
+    long = replace(REQUEST, occasion=replace(REQUEST.occasion, document="合同" * 60 + ".ofd"))
+    assert ask(fake(small, greeting=size), long) == b"1234"
+    first, second = (line for line in (tmp_path / "heard").read_text().splitlines() if line.startswith("SETDESC"))
+    assert len(second) < len(first)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02", b"#!/nowhere/at/all\n"])
 def test_program_that_cannot_start(tmp_path: Path, content: bytes) -> None:
     program = tmp_path / "pinentry"

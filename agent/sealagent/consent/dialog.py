@@ -9,7 +9,10 @@ from sealagent.consent.assuan import MAX_COMMAND, escape
 from sealagent.consent.prompter import Consent, ConsentRequest, PinRequest
 from sealagent.consent.texts import Language, PromptText
 
-__all__ = ["Extension", "dialog_commands"]
+__all__ = ["SHORTER", "Extension", "dialog_commands"]
+
+SHORTER = (1, 2, 4, 8, 16)
+"""How many times shorter foreign texts are made, in turn, until a dialog fits."""
 
 
 class Extension(Protocol):
@@ -34,7 +37,7 @@ def dialog_commands(text_of: Callable[[int], PromptText]) -> list[str]:
 
     :param text_of: gives the text, with foreign names as many times shorter as it is told.
     """
-    for shorter in (1, 2, 4, 8, 16):
+    for shorter in SHORTER:
         text = text_of(shorter)
         commands = {
             "SETTITLE": text.title,

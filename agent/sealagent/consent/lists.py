@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sealagent.consent.shown import assuan_length, shown
 
@@ -21,8 +21,12 @@ class PageSize:
     item: int
     """Of one item."""
 
+    def shrunk(self, shorter: int) -> PageSize:
+        """Return a page of so many times fewer lines."""
+        return replace(self, lines=max(1, self.lines // shorter))
 
-PINENTRY_PAGE = PageSize(lines=8, octets=320, item=110)
+
+PINENTRY_PAGE = PageSize(lines=6, octets=320, item=110)
 """A third of an Assuan line (the rest says who asks), and a curses dialog on a terminal of 24 lines."""
 TERMINAL_PAGE = PageSize(lines=15, octets=15 * 300, item=240)
 """A terminal of 24 lines."""

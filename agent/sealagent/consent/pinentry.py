@@ -27,11 +27,11 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from sealagent.consent.assuan import AssuanClient, AssuanError
-from sealagent.consent.dialog import Extension, dialog_commands
+from sealagent.consent.dialog import SHORTER, Extension, dialog_commands
 from sealagent.consent.lists import PINENTRY_PAGE, list_digest, page_from
 from sealagent.consent.program import EXIT_SECONDS, Running, running
 from sealagent.consent.prompter import (
@@ -74,6 +74,7 @@ PERSON_SECONDS = 0.05
 # Error codes of libgpg-error (gpg-error.h).
 _TIMEOUT = 62
 _NOT_CONFIRMED = 114
+_TOO_SMALL = 301  # WINDOW_TOO_SMALL: a curses dialog has more lines than its terminal
 _CANCELLED = frozenset({99, _NOT_CONFIRMED, 198})  # CANCELED, FULLY_CANCELED
 
 _TAKES_FOCUS = ("curses", "efl", "fltk", "gtk", "qt", "tqt", "tty")
@@ -83,6 +84,10 @@ _TWO_BUTTONS = frozenset({"gnome3"})
 
 Compose = Callable[[str, bool, int], PromptText]
 """Makes the words from the flavor, whether the question is asked again, and how many times shorter names are to be."""
+
+
+class _TooSmall(Exception):
+    """The terminal is too small for the dialog."""
 
 
 class _Said(Enum):
@@ -152,19 +157,25 @@ class Pinentry:
         self._turn = Turn()
 
     async def ask_pin(self, request: PinRequest) -> bytearray:
-        """Show one dialog. Cancelling the wait ends the program."""
-        pin = bytearray()
+        """Show one dialog, shorter where the terminal is too small for it. Cancelling the wait ends the program."""
         async with self._turn:
-            try:
-                async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as program:
-                    pin = await self._dialog(program, request)
-            except BaseException as error:
-                wipe(pin)  # the program misbehaved, or nobody waits any more, after the PIN was there
-                if isinstance(error, TimeoutError):
-                    raise _timeout() from None
-                if isinstance(error, AssuanError):
-                    raise _answered(error.code) from None
-                raise
+            for least in SHORTER:
+                with contextlib.suppress(_TooSmall):
+                    return await self._pin(request, least)
+        raise _answered(_TOO_SMALL)
+
+    async def _pin(self, request: PinRequest, least: int) -> bytearray:
+        pin = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as program:
+                pin = await self._dialog(program, request, least)
+        except BaseException as error:
+            wipe(pin)  # the program misbehaved, or nobody waits any more, after the PIN was there
+            if isinstance(error, TimeoutError):
+                raise _timeout() from None
+            if isinstance(error, AssuanError):
+                raise _TooSmall if error.code == _TOO_SMALL else _answered(error.code) from None
+            raise
         return pin
 
     async def confirm(self, request: ConsentRequest) -> Consent:
@@ -207,13 +218,15 @@ class Pinentry:
 
     async def _list(self, request: ConsentRequest) -> Consent:
         items, chosen = request.occasion.items, self._language
-        digest = list_digest(items)
-        page = page_from(items, 0, PINENTRY_PAGE, digest)
+        digest, start = list_digest(items), 0
+        page = page_from(items, start, PINENTRY_PAGE, digest)
 
         def looks(flavor: str) -> bool:
             return flavor in _TWO_BUTTONS and not page.final
 
         def compose(flavor: str, again: bool, shorter: int) -> PromptText:
+            nonlocal page
+            page = page_from(items, start, PINENTRY_PAGE.shrunk(shorter), digest)
             if looks(flavor):
                 return look_text(request, chosen, page, shorter=shorter)
             return consent_text(request, chosen, page=page, again=again, shorter=shorter)
@@ -228,7 +241,7 @@ class Pinentry:
             if looks(reply.flavor) and reply.said is _Said.NO:
                 reply = await self._agreed(request, decide)
             elif looks(reply.flavor) or reply.said is _Said.MORE:
-                page = page_from(items, page.last, PINENTRY_PAGE, digest)
+                start = page.last
                 continue
             return Consent.ONCE if reply.said is _Said.YES else Consent.NO
 
@@ -240,12 +253,23 @@ class Pinentry:
         :param harmless: says for a flavor whether a yes to this agrees to nothing.
         """
         for attempt in range(MAX_HASTY):
-            reply = await self._question(request, compose, attempt > 0)
+            reply = await self._fitting(request, compose, attempt > 0)
             if reply.said is _Said.MORE and reply.seconds < PERSON_SECONDS:
                 break
             if reply.said is not _Said.YES or reply.seconds >= HASTE_SECONDS or harmless(reply.flavor):
                 return reply
         return _Reply(_Said.NO, reply.flavor, reply.seconds, reply.consent and Consent.NO)
+
+    async def _fitting(self, request: PinRequest | ConsentRequest, compose: Compose, again: bool) -> _Reply:
+        """Show one question, made shorter where the terminal is too small for it."""
+        for least in SHORTER:
+
+            def at_most(flavor: str, again: bool, shorter: int, least: int = least) -> PromptText:
+                return compose(flavor, again, max(shorter, least))
+
+            with contextlib.suppress(_TooSmall):
+                return await self._question(request, at_most, again)
+        raise _answered(_TOO_SMALL)
 
     async def _question(self, request: PinRequest | ConsentRequest, compose: Compose, again: bool) -> _Reply:
         """Show one question to one program."""
@@ -255,7 +279,10 @@ class Pinentry:
             async with asyncio.timeout(self._settings.timeout + SPARE_SECONDS), self._program() as program:
                 client, flavor = program.client, program.flavor
                 extension = self._extensions.get(flavor)
-                lines = self.commands(request, flavor, lambda shorter: compose(flavor, again, shorter))
+                text_of = functools.partial(compose, flavor, again)
+                if extension is None:
+                    text_of = functools.partial(_with_error, text_of)
+                lines = self.commands(request, flavor, text_of)
                 more = any(line.startswith("SETNOTOK ") for line in lines)
                 for line in lines:
                     await client.command(line)
@@ -286,7 +313,7 @@ class Pinentry:
         except TimeoutError:
             raise _timeout() from None
         except AssuanError as error:
-            raise _answered(error.code) from None
+            raise _TooSmall if error.code == _TOO_SMALL else _answered(error.code) from None
 
     async def _ended(self, client: AssuanClient) -> None:
         """See to it that a yes was the only thing the program had to say."""
@@ -296,11 +323,12 @@ class Pinentry:
         except TimeoutError:
             raise SealAgentError("prompt_failed", "the pinentry program failed: it did not end") from None
 
-    async def _dialog(self, program: Running, request: PinRequest) -> bytearray:
+    async def _dialog(self, program: Running, request: PinRequest, least: int) -> bytearray:
         client, flavor = program.client, program.flavor
         for attempt in range(MAX_ATTEMPTS):
 
             def text_of(shorter: int, wrong_length: bool = attempt > 0) -> PromptText:
+                shorter = max(shorter, least)
                 return prompt_text(request, self._language, wrong_length=wrong_length, shorter=shorter)
 
             for line in self.commands(request, flavor, text_of):
@@ -342,6 +370,12 @@ class Pinentry:
         return running(
             settings.program, settings.environ, ttyname=settings.ttyname, display=settings.display, options=options
         )
+
+
+def _with_error(text_of: Callable[[int], PromptText], shorter: int) -> PromptText:
+    """Say first why the holder is asked again: curses and GTK show no error where no PIN is entered."""
+    text = text_of(shorter)
+    return text if text.error is None else replace(text, description=(text.error, *text.description), error=None)
 
 
 def _whole(request: ConsentRequest, chosen: Language, again: bool, shorter: int) -> PromptText:

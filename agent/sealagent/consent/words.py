@@ -1,6 +1,7 @@
 """The words of the prompts, in Chinese and English. Both tables have the same keys and the same places to fill in.
 
-An underscore stands before the letter that presses a button; no two buttons of one dialog share it.
+An underscore stands before the letter that presses a button; no two buttons of one dialog share it. A label has 23
+octets at most beside it: pinentry-curses makes a dialog three times as wide as its widest button, counted in octets.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ _ZH: Final = {
     "again": "回答过快，来不及阅读。请再回答一次。",
     "allow": "允许(_A)",
     "deny": "拒绝(_D)",
-    "approve": "全部同意（{count} 项）(_A)",
+    "approve": "同意全部{count}项(_A)",
     "more": "下一页(_M)",
     "pair_ok": "配对码相同(_S)",
     "changed_ok": "信任(_T)",
