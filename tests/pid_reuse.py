@@ -68,7 +68,7 @@ def main() -> None:
         found = {
             "pids": [first, second],
             "started": [caller.started, seen.started if seen else None],
-            "peer": code_of(lambda: peer.peer_of(connection)),
+            "peer": code_of(lambda: peer.peer_of(connection, accepted)),
             "recheck": code_of(lambda: peer.recheck(caller)),
             "described": code_of(lambda: asyncio.run(programs.described(caller))),
             "watch": code_of(lambda: asyncio.run(watched())),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,51 @@ def test_unknown_option_of_an_old_kernel(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(peer, "_SO_PEERPIDFD", 9999)  # no option of any kernel
         assert peer._pidfd(connection) is None
         assert peer_of(connection).pid == child.pid
+
+
+class Answering:
+    """A socket whose kernel answers SO_PEERPIDFD with an error."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def getsockopt(self, level: int, option: int) -> int:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+def test_answers_of_kernels() -> None:
+    """Old ones know no such option, some give no pidfd of what was reaped; nothing else is a reason to trust a pid."""
+    assert peer._pidfd(Answering(errno.ENOPROTOOPT)) is None  # type: ignore[arg-type]
+    for number in (errno.EINVAL, errno.ESRCH, errno.ENODATA):
+        with pytest.raises(ProcessLookupError):
+            peer._pidfd(Answering(number))  # type: ignore[arg-type]
+    with pytest.raises(SealAgentError) as caught:
+        peer._pidfd(Answering(errno.EMFILE))  # type: ignore[arg-type]
+    assert caught.value.code == "caller_unknown"
+
+
+def test_first_thread_that_ended_before_the_others(tmp_path: Path) -> None:
+    """It is shown as a zombie, but the process runs; its program cannot be seen any more."""
+    code = """
+import ctypes, os, socket, sys, threading
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+threading.Thread(target=lambda: (s.recv(1), s.sendall(b"x"), s.recv(1))).start()
+ctypes.CDLL(None).syscall({"x86_64": 60}.get(os.uname().machine, 93), 0)  # exit(2) ends one thread
+"""
+    with connected(tmp_path, Path(sys.executable), code) as (connection, child):
+        caller = peer_of(connection)
+        deadline = time.monotonic() + 20
+        while b") Z " not in Path(f"/proc/{child.pid}/stat").read_bytes():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        seen = look_at(child.pid)
+        assert seen is not None
+        assert (seen.ended, seen.started) == (False, caller.started)
+        late = peer_of(connection)
+        assert (late.started, late.executable) == (caller.started, None)
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

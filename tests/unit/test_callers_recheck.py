@@ -145,7 +145,7 @@ def test_pid_that_was_used_again(tmp_path: Path) -> None:
     first, second = found["pids"]
     assert first == second, "the kernel did not use the pid again"
     assert found["started"][0] < found["started"][1]
-    assert found["peer"] == [first, None, None]
+    assert found["peer"] in ([first, None, None], "caller_changed")  # by the pidfd; on older kernels by the time
     assert found["peer_without_pidfd"] == "caller_changed"
     assert found["recheck"] == found["described"] == "caller_changed"
     assert found["watch"] == "ended"

@@ -28,8 +28,10 @@ __all__ = ["Caller", "peer_of", "recheck", "require_running", "require_uid"]
 
 _UCRED = struct.Struct("iII")  # struct ucred: pid_t, uid_t, gid_t
 _SO_PEERPIDFD = 77  # asm-generic/socket.h; Python has no name for it
-_NOT_KNOWN = (errno.ENOPROTOOPT, errno.EINVAL, errno.EOPNOTSUPP)
-"""What kernels without SO_PEERPIDFD answer; other errors say that the process is gone."""
+_NOT_KNOWN = (errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+"""What kernels without SO_PEERPIDFD answer."""
+_REAPED = (errno.ESRCH, errno.EINVAL, errno.ENODATA)
+"""What kernels answer that give no pidfd of a process whose parent has noticed its end; newer ones give one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +172,18 @@ def _pidfd(sock: socket.socket) -> int | None:
     """Return a pidfd of the process that connected; None: the kernel has none to give.
 
     :raises ProcessLookupError: that process has ended.
+    :raises SealAgentError: ``caller_unknown``: it cannot be had at the moment (no descriptor is left).
     """
     try:
         return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError as error:
         if error.errno in _NOT_KNOWN:
             return None
-        raise ProcessLookupError(str(error)) from error
+        if error.errno in _REAPED:
+            raise ProcessLookupError(str(error)) from error
+        raise SealAgentError(
+            "caller_unknown", f"the peer of the connection cannot be held: {error.strerror}"
+        ) from error
 
 
 def _has_ended(pidfd: int) -> bool:
