@@ -97,7 +97,8 @@ class Batches:
     # What there is
 
     async def find(self, caller: Caller, batch_id: str) -> Batch:
-        """Return a batch that a caller may see: its own; a program that is not paired sees all of its user.
+        """Return a batch that a caller may see: its own; a program that is not paired and asks for no web site or
+        extension sees all of its user.
 
         :raises SealAgentError: ``batch_not_found``, ``batch_store_failed``.
         """
@@ -109,7 +110,7 @@ class Batches:
 
     async def list(self, caller: Caller) -> list[Batch]:
         """Return the batches that a caller may see, newest first, :data:`MAX_LISTED` at most."""
-        owner = None if caller.application is None else owner_of(caller)
+        owner = None if _sees_all(caller) else owner_of(caller)
         return [batch for batch in await self._shelf.listed(owner, MAX_LISTED) if _sees(caller, batch)]
 
     async def signatures(self, batch: Batch, after: int, limit: int) -> dict[int, tuple[bytes, Receipt]]:
@@ -339,8 +340,13 @@ class Batches:
         raise error
 
 
+def _sees_all(caller: Caller) -> bool:
+    """Say whether a caller sees all batches of its user: the user's own programs do; sites and extensions do not."""
+    return caller.application is None and caller.origin is None
+
+
 def _sees(caller: Caller, batch: Batch) -> bool:
-    if caller.application is None:
+    if _sees_all(caller):
         return batch.owner.partition(" ")[0] == str(caller.uid)
     return batch.owner == owner_of(caller)
 
