@@ -13,7 +13,8 @@ import pytest
 from agent_world import World
 from caller_parts import PYTHON
 from cli_parts import Shell
-from sealagent.client import AgentError
+from ofd_samples import document_files, pack
+from sealagent.client import AgentError, invisible
 
 SEAL = "测试单位公章"
 POLICY = f"""
@@ -169,3 +170,56 @@ def test_agent_does_not_start_with_a_wrong_policy(world: World) -> None:
     assert daemon.process.wait(30) != 0
     assert "defaults.unknown: unknown key" in daemon.said()
     assert "policy_invalid" in daemon.said()
+
+
+COUNTED = f"""
+[defaults]
+document = "deny"
+raw = "deny"
+manage = "deny"
+[[rules]]
+name = "two a day"
+effect = "allow"
+operations = ["digest"]
+executables = ["{PYTHON}"]
+seals = ["{SEAL}"]
+per_day = 2
+"""
+
+
+def test_rules_bind_what_is_signed(world: World) -> None:
+    """Headless: nobody can be asked. What a rule allows is counted, also over a restart; the rest is refused."""
+    world.policy = COUNTED
+    world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
+    daemon = world.start()
+
+    def sign() -> str:
+        try:
+            with world.daemons[-1].agent() as agent:
+                receipt = agent.sign_digest_with_seal(os.urandom(32), seal=SEAL, property_info="x").receipt
+        except AgentError as error:
+            return error.code
+        return str(receipt["authorization"]["name"])
+
+    assert sign() == "two a day"
+    with daemon.agent() as agent:
+        (key,) = (each["id"] for each in agent.keys())
+        token = agent.tokens()["tokens"][0]["id"]
+        for work in (
+            lambda: agent.sign_digests([bytes(32)], key=key),
+            lambda: agent.generate_key(token, "ec-p256", "new"),
+            lambda: agent.seal_document(pack(document_files()), seal=SEAL, placements=[invisible()]),
+        ):
+            with pytest.raises(AgentError) as refused:
+                work()
+            assert refused.value.code == "use_denied"
+        last = agent.records()["records"][-1]
+        assert (last["kind"], last["body"]["reason"]) == ("refused", "use_denied")
+    assert sign() == "two a day"
+    assert sign() == "policy_limit_reached"
+    daemon.stop()
+    world.start()
+    assert sign() == "policy_limit_reached"
+    (world.directory / "policy.toml").write_text(COUNTED.replace("per_day = 2", "per_day = 3"))
+    assert sign() == "two a day"
+    assert sign() == "policy_limit_reached"
