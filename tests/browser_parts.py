@@ -68,8 +68,15 @@ class Holder:
     @property
     def shown(self) -> str:
         """All that it was told to show."""
-        lines = self._heard.read_text().splitlines() if self._heard.exists() else []
-        return "\n".join(unquote(line.partition(" ")[2]) for line in lines if line.startswith("SETDESC"))
+        return "\n".join(unquote(line.partition(" ")[2]) for line in self._lines() if line.startswith("SETDESC"))
+
+    @property
+    def asked_for_pins(self) -> int:
+        """How often it was asked for a PIN."""
+        return self._lines().count("GETPIN")
+
+    def _lines(self) -> list[str]:
+        return self._heard.read_text().splitlines() if self._heard.exists() else []
 
 
 class Host:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -203,6 +204,36 @@ def test_a_holder_who_declines_pairs_nobody(world: World) -> None:
     with daemon.agent() as agent:
         entry = agent.records()["records"][0]
     assert (entry["kind"], entry["body"]["reason"]) == ("refused", "consent_refused")
+
+
+def test_one_consent_and_one_pin_for_many_documents(world: World) -> None:
+    """A list is agreed to once; its documents go through the bridge all at once, and each comes back sealed."""
+    holder = Holder(world.directory, world.token.user_pin)
+    world.settings.update(browser={"programs": [SELF]}, pin=holder.settings)
+    world.policy = ""
+    world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
+    daemon = world.start()
+    install(daemon)
+    documents = [pack({**document_files(), "Doc_0/Res/number": f"{number}".encode()}) for number in range(12)]
+    items = [
+        {"name": f"{number}.ofd", "sha256": hashlib.sha256(document).hexdigest()}
+        for number, document in enumerate(documents)
+    ]
+    order = {"seal": SEAL, "placements": [{"type": "invisible"}], "items": items}
+    with Host(daemon) as host:
+        batch = host.ask("POST", "/v1/batches", order, idempotency_key="order")
+        assert batch["status"] == 201, batch
+        path = f"/v1/batches/{batch['body']['id']}"
+        for number, document in enumerate(documents, 1):
+            body = {"content": base64.b64encode(document).decode()}
+            host.send({"id": 500 + number, "method": "POST", "path": f"{path}/items/{number}/document", "body": body})
+        sealed = [host.answer(500 + number) for number in range(1, 13)]
+        assert [answer["status"] for answer in sealed] == [200] * 12, sealed
+        assert host.ask("GET", path)["body"]["signed"] == 12
+        with daemon.agent() as agent:
+            for answer in sealed:
+                assert agent.verify_document(base64.b64decode(answer["body"]["document"]))["verdict"] == "valid"
+    assert holder.asked_for_pins == 1
 
 
 def test_administration_is_out_of_reach(daemon: Daemon) -> None:
