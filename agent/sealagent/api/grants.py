@@ -100,7 +100,7 @@ async def _terms(parts: Services, asked: m.GrantIn, application: Application) ->
     hours = None
     if asked.hours is not None:
         start, _, end = asked.hours.partition("-")
-        hours = DailyHours(time.fromisoformat(start), time.fromisoformat(end))
+        hours = DailyHours(time.fromisoformat(start), time(0) if end == "24:00" else time.fromisoformat(end))
     grant = Grant(
         id=f"grant-{secrets.token_hex(8)}",
         grantee=application.id,
@@ -185,7 +185,9 @@ def _local(moment: datetime | None) -> str | None:
 
 
 def _hours(hours: DailyHours | None) -> str | None:
-    return f"{hours.start:%H:%M}-{hours.end:%H:%M}" if hours is not None else None
+    if hours is None:
+        return None
+    return f"{hours.start:%H:%M}-{'24:00' if hours.end == time(0) else f'{hours.end:%H:%M}'}"
 
 
 def _names(parts: Services) -> dict[str, str]:

@@ -104,7 +104,7 @@ class GrantIn(_Message):
     )
     count: int | None = Field(None, ge=1, le=1_000_000_000, description="signatures in all; default: not counted")
     hours: str | None = Field(
-        None, pattern=f"^{_HOUR}-{_HOUR}$", description="hours of the day, local time: 08:00-18:00"
+        None, pattern=f"^{_HOUR}-({_HOUR}|24:00)$", description="hours of the day, local time: 08:00-18:00"
     )
     not_before: datetime | None = Field(None, description="with a time zone")
     expires: datetime | None = Field(

@@ -199,6 +199,8 @@ def save_token(path: str | Path, token: str, *, reserved: bool = False) -> Path:
 
 
 def _refused(path: Path, why: str) -> AgentError:
+    if _TOKEN.fullmatch(path.name):  # it must not be said again, where others may read it
+        return AgentError("token_file_refused", "the name of a file is wanted, not the token itself")
     return AgentError("token_file_refused", f"{path}: {why}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from contextlib import AsyncExitStack
@@ -92,6 +93,8 @@ class Daemon:
         await self.services.batches.close()
         await self.tokens.close()
         await asyncio.to_thread(self.services.ledger.close)
+        with contextlib.suppress(SealAgentError):  # it is of use to people only
+            await asyncio.to_thread(self.services.pairings.note_uses)
         await asyncio.to_thread(self.callers.close)
         if isinstance(self.prompter, FdPinSource):
             self.prompter.close()
