@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sealagent.api.server import ROUTES
 from sealagent.browser.requests import Cancel, Part, Request, ident_of, read_json, read_message
 from sealagent.browser.routes import BRIDGED, MAX_PATH, bridged_path
 from sealagent.errors import FormatError, SealAgentError
 
 T = TypeVar("T")
+PROJECT = Path(__file__).resolve().parents[2]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
@@ -142,6 +145,15 @@ def test_every_bridged_route_is_reached_and_named() -> None:
     for method, template in sorted(BRIDGED):
         path = template.replace("{}", "a%3Ab%2Fc")
         assert bridged_path(method, path) == (template, path)
+
+
+def test_what_is_bridged_is_there_and_documented() -> None:
+    served = {(route.method, re.sub(r"\{\w+\}", "{}", route.path)) for route in ROUTES}
+    assert served >= BRIDGED
+    documented = (PROJECT / "docs" / "native-messaging.md").read_text(encoding="utf-8")
+    for _, template in BRIDGED:
+        named = re.escape(template).replace(r"\{\}", r"\{\w+\}")
+        assert re.search(rf"{named}`", documented), template
 
 
 @pytest.mark.parametrize(
