@@ -21,16 +21,21 @@ AGENT = Path(__file__).resolve().parents[1] / "agent"
 
 _CHILD = """
 import base64, json, sys
+from datetime import datetime
 from sealagent.client import Agent, AgentError
 agents = {}
 for line in sys.stdin:
     asked = json.loads(line)
     try:
-        token = asked["token"]
+        token = asked["token"], asked["origin"]
         if token not in agents:
-            agents[token] = Agent(sys.argv[1], 60, token=token)
-        arguments = [base64.b64decode(each["octets"]) if isinstance(each, dict) and "octets" in each else each
-                     for each in asked["arguments"]]
+            agents[token] = Agent(sys.argv[1], 60, token=asked["token"])
+            if asked["origin"]:
+                agents[token]._transport._headers["SealAgent-Origin"] = asked["origin"]
+        for field in ("not_before", "expires"):
+            if field in asked["named"]:
+                asked["named"][field] = datetime.fromisoformat(asked["named"][field])
+        arguments = asked["arguments"]
         if asked["do"] == "sign_digests":
             arguments[0] = [base64.b64decode(each) for each in arguments[0]]
         done = getattr(agents[token], asked["do"])(*arguments, **asked["named"])
@@ -63,6 +68,8 @@ class Program:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(os.path.realpath(sys.executable), path)
         self.path = path
+        self.origin: str | None = None
+        """The browser extension that it says it asks for."""
         self._turn = threading.Lock()
         environment = {
             "PYTHONHOME": sys.base_prefix,
@@ -93,7 +100,7 @@ class Program:
         with self._turn:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
-            asked = {"do": do, "arguments": arguments, "named": named, "token": token}
+            asked = {"do": do, "arguments": arguments, "named": named, "token": token, "origin": self.origin}
             self.process.stdin.write(json.dumps(asked) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()

@@ -7,9 +7,12 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,8 @@ def shared(softhsm: SoftHsm, authority: TestAuthority) -> Iterator[Office]:
         world = World(Path(directory), token, authority, policy=POLICY)
         token.add_data(authority.make_seal([world.add_signer()], name=SEAL), label="seal")
         desk = Desk(world.directory, token.user_pin)
+        # Programs that the tests start count as started by a browser.
+        world.settings["browser"] = {"programs": [os.path.realpath(sys.executable)]}
         world.settings["pin"] = {"source": "pinentry", "pinentry": str(desk.program)}
         yield Office(world, world.start(environment=LANGUAGE), desk)
         world.close()
@@ -344,6 +349,7 @@ def test_grants_keep_to_the_policy_and_make_sense(office: Office) -> None:
         {"operation": "raw", "expires": "2099-01-01T00:00:00Z"},
         {"operation": "raw", "expires": "2020-01-01T00:00:00Z"},
         {"operation": "raw", "not_before": "2026-01-01T00:00:00"},
+        {"operation": "raw", "not_before": "2099-01-01T00:00:00Z"},
         {"operation": "raw", "formats": ["ofd"]},
         {"operation": "raw", "seal": SEAL},
         {"operation": "document", "effect": "deny", "count": 1},
@@ -360,6 +366,83 @@ def test_grants_keep_to_the_policy_and_make_sense(office: Office) -> None:
     assert editor.fails("add_grant", "raw") == "request_invalid", "an unpaired program names the application"
     assert office.desk.asked == asked, "nobody is asked about what makes no sense"
     assert editor("grants", token=token) == []
+
+
+def test_only_one_of_many_gets_the_last_use_unasked(office: Office) -> None:
+    """Two processes of one application, a request in each at the same moment."""
+    programs = [office.program("editor") for _ in range(4)]
+    _, token = programs[0].pair("编辑器")
+    key = office.key
+    programs[0]("add_grant", "raw", key=key, count=1, token=token)
+    office.desk.answers(False)
+    for program in programs:
+        program("applications", token=token)
+    barrier, outcomes = threading.Barrier(len(programs)), []
+
+    def sign(program: Program) -> None:
+        barrier.wait()
+        try:
+            program.sign(key, token)
+            outcomes.append("signed")
+        except Refused as refused:
+            outcomes.append(refused.code)
+
+    threads = [threading.Thread(target=sign, args=(program,)) for program in programs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("signed") == 1
+    assert set(outcomes) <= {"signed", "grant_spent", "consent_refused"}
+    assert [each["remaining"] for each in programs[0]("grants", token=token)] == [0]
+
+
+def test_a_browser_extension_sees_only_what_is_its_own(office: Office) -> None:
+    editor, extension, other = office.program("editor"), office.program("host"), office.program("host")
+    application, own = editor.pair("编辑器")
+    granted = editor("add_grant", "raw", token=own)
+    extension.origin, other.origin = "chrome-extension://" + "a" * 32, "chrome-extension://" + "b" * 32
+    _, token = extension.pair("网页签章")
+    assert extension.origin in office.desk.shown
+    assert [each["name"] for each in extension("applications", token=token)] == ["网页签章"]
+    assert extension("grants", token=token) == []
+    for action, named in (("application", "编辑器"), ("revoke_application", application["id"]), ("grants", "编辑器")):
+        assert extension.fails(action, named, token=token) == "application_not_found"
+    assert extension.fails("rename_application", "编辑器", "x", token=token) == "application_not_found"
+    assert extension.fails("add_grant", "raw", application="编辑器", token=token) == "application_not_found"
+    assert extension.fails("remove_grant", granted["id"], token=token) == "grant_not_found"
+    assert other.fails("applications", token=token) == "token_misused", "the same host, for another extension"
+    assert other("applications") == []
+    extension.origin = None
+    assert extension.fails("applications", token=token) == "token_misused", "the same host, for itself"
+
+
+def test_hours_are_shown_and_kept(office: Office) -> None:
+    editor = office.program("editor")
+    _, token = editor.pair("编辑器")
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    grant = editor("add_grant", "digest", seal=SEAL, hours="18:30-24:00", not_before=tomorrow, token=token)
+    assert "18:30-24:00" in office.desk.shown
+    assert (grant["hours"], grant["seal_name"], grant["state"]) == ("18:30-24:00", SEAL, "waiting")
+    office.restart()
+    [kept] = office.program("editor")("grants", token=token)
+    assert kept == grant
+
+
+def test_a_damaged_file_keeps_the_agent_from_starting(office: Office) -> None:
+    """Without it, prohibitions would be forgotten and nobody would notice."""
+    office.program("editor").pair("编辑器")
+    office.daemon.stop()
+    file = office.daemon.state / "callers.sqlite"
+    whole = file.read_bytes()
+    damaged = whole[:4096] + bytes(len(whole) - 4096)
+    file.write_bytes(damaged)
+    failed = office.world.launch(environment=LANGUAGE)
+    assert failed.process.wait(30) == 1
+    assert "callers_damaged" in failed.said()
+    assert file.read_bytes() == damaged, "it is left as it is"
+    file.write_bytes(whole)
+    office.daemon = office.world.start(environment=LANGUAGE)
 
 
 # The command line
