@@ -50,7 +50,7 @@ s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
 s.recv(1)
 os.set_inheritable(s.fileno(), True)
-os.execv(sys.argv[2], [sys.argv[2], "-c", f"read line <&{s.fileno()}; echo ok >&{s.fileno()}; sleep 60"])
+os.execv(sys.argv[2], [sys.argv[2], "-c", f"read line <&{s.fileno()}; echo ok >&{s.fileno()}; read line <&{s.fileno()}"])
 """
     shell = shutil.which("bash")
     assert shell is not None

@@ -214,8 +214,11 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_many_descriptors_are_looked_through_in_time() -> None:
     """A process of the user with thousands of descriptors must not keep its others from connecting."""
-    code = "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))\n" + WAITING.replace(
-        "s.recv", "held = [os.open('/dev/null', 0) for _ in range(4500)]\ns.sendall(b'x')\ns.recv", 1
+    code = (
+        "import os, resource\nhard = min(5000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\n"
+    ) + WAITING.replace(
+        "s.recv", "held = [os.open('/dev/null', 0) for _ in range(hard - 50)]\ns.sendall(b'x')\ns.recv", 1
     )
     with dialled(code) as (connection, child):
         assert connection.recv(1) == b"x"
