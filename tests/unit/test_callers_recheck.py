@@ -49,8 +49,8 @@ import os, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
 s.recv(1)
-os.set_inheritable(s.fileno(), True)
-os.execv(sys.argv[2], [sys.argv[2], "-c", f"read line <&{s.fileno()}; echo ok >&{s.fileno()}; read line <&{s.fileno()}"])
+os.dup2(s.fileno(), 9)
+os.execv(sys.argv[2], [sys.argv[2], "-c", "read line <&9; echo ok >&9; read line <&9"])
 """
     shell = shutil.which("bash")
     assert shell is not None
