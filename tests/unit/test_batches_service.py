@@ -417,6 +417,23 @@ def test_digests_go_many_at_once_after_the_first(stage: Stage) -> None:
     play(stage, scene)
 
 
+def test_a_slow_device_is_not_blocked_for_others_by_a_long_queue(stage: Stage) -> None:
+    async def scene(opened: Open) -> None:
+        batch, device = await opened.approved(digests(8)), asyncio.Lock()
+
+        async def slow(number: int) -> None:
+            async with device:
+                await asyncio.sleep(0.25)
+
+        opened.device.before = slow
+        await opened.batches.run(CALLER, batch.id)
+        await opened.batches.settled(CALLER, batch.id, 30)
+        assert state_of(batch) is BatchState.DONE
+        assert opened.device.most == 2  # at four signatures a second, not 32 of them before somebody else's
+
+    play(stage, scene)
+
+
 def test_a_pin_that_fails_stops_the_digests_behind_it(stage: Stage) -> None:
     async def scene(opened: Open) -> None:
         batch = await opened.approved(digests(100))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import BinaryIO, Protocol
+import time
+from collections.abc import Coroutine
+from typing import Any, BinaryIO, Protocol
 
 from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
@@ -29,6 +31,10 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 32
 """Digests of a batch that are under way at once: enough to share each commit of the record and to keep the worker busy;
 more of them bring nothing, and each holds an intent open that a crash would leave to be closed."""
+LEAST_IN_FLIGHT = 2
+"""So many even where the device is slow: one at the device, one on its way."""
+QUEUE_SECONDS = 0.5
+"""How long somebody else's signature may have to wait behind those of a batch."""
 MAX_DETAIL = 300
 """Characters of why an item failed that are kept."""
 
@@ -106,28 +112,26 @@ class Runner:
 
     async def sign_all(self, live: Live, caller: Caller) -> None:
         """Sign every digest that waits, until the batch is done or stands still. Never raises but when cancelled."""
-        batch, tasks = live.batch, set[asyncio.Task[None]]()
+        flight = _Flight()
         live.standing = False
         try:
-            await self._sign_all(live, caller, tasks)
+            await self._sign_all(live, caller, flight)
         except (SealAgentError, DriverError) as error:
-            batch.progress.pause(error.code)
+            live.batch.progress.pause(error.code)
         except asyncio.CancelledError:
-            batch.progress.pause("interrupted")
-            for task in tasks:
-                task.cancel()
+            live.batch.progress.pause("interrupted")
+            flight.cancel()
             raise
         except Exception:
-            log.exception("batch %s failed", batch.id)
-            batch.progress.pause("internal_error")
+            log.exception("batch %s failed", live.batch.id)
+            live.batch.progress.pause("internal_error")
         finally:
-            if batch.progress.state is BatchState.STOPPED:
-                for task in tasks:  # one of them may wait for a turn to ask for the PIN again
-                    task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if live.batch.progress.state is BatchState.STOPPED:
+                flight.cancel()  # one of them may wait for its turn to ask for the PIN again
+            await flight.landed()
             await self._shelf.settle(live)
 
-    async def _sign_all(self, live: Live, caller: Caller, tasks: set[asyncio.Task[None]]) -> None:
+    async def _sign_all(self, live: Live, caller: Caller, flight: _Flight) -> None:
         progress = live.batch.progress
         key = await self._inventory.key(live.batch.order.key)
         token, needs_pin = key.token.uri, key.token.login_required
@@ -137,18 +141,18 @@ class Runner:
             progress.require_open()
             unlocked = session == self._unlocker.session(token) and (not needs_pin or self._unlocker.is_unlocked(token))
             alone = not (many and unlocked)
-            if len(tasks) >= IN_FLIGHT or (alone and tasks):
-                await _some(tasks, asyncio.ALL_COMPLETED if alone else asyncio.FIRST_COMPLETED)
+            if flight.full or (alone and flight.tasks):
+                await flight.moved()
                 continue
             self._begin(live, number)
-            task = asyncio.create_task(self._one(live, caller, number))
-            tasks.add(task)
+            task = flight.start(self._one(live, caller, number))
             if alone:  # it may ask for the PIN: nothing waits behind its prompt to ask once more
                 live.asking = task
-                await _some(tasks, asyncio.ALL_COMPLETED)
+                await flight.landed()
                 live.asking, session = None, self._unlocker.session(token)
-        while tasks and not live.standing:
-            await _some(tasks, asyncio.FIRST_COMPLETED)
+                flight.begin()
+        while flight.tasks and not live.standing:
+            await flight.moved()
 
     async def _one(self, live: Live, caller: Caller, number: int) -> None:
         """Sign one digest that was begun."""
@@ -199,13 +203,53 @@ class Runner:
             await self._shelf.settle(live)
 
 
-async def _some(tasks: set[asyncio.Task[None]], when: str) -> None:
-    """Wait for tasks and take those that are done out of the set. :raises SealAgentError: ``batch_store_failed``."""
-    done, _ = await asyncio.wait(tasks, return_when=when)
-    tasks -= done
-    for task in done:
-        if not task.cancelled():
-            task.result()
+class _Flight:
+    """What is under way at once: as much as the device gets through within :data:`QUEUE_SECONDS`."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
+        self.begin()
+
+    def begin(self) -> None:
+        """Measure the device from now on."""
+        self._since, self._done = time.monotonic(), 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next has to wait."""
+        if len(self.tasks) < LEAST_IN_FLIGHT:
+            return False
+        through = QUEUE_SECONDS * self._done / max(time.monotonic() - self._since, 1e-6)
+        return len(self.tasks) >= min(IN_FLIGHT, max(LEAST_IN_FLIGHT, through))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def moved(self) -> None:
+        """Return when one of them has ended."""
+        self._moved.clear()
+        await self._moved.wait()
+
+    async def landed(self) -> None:
+        """Return when all of them have ended."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+            await asyncio.sleep(0)  # for what is called when they are done
+
+    def cancel(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._done += 1
+        self._moved.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("what became of an item could not be written: %s", error)
 
 
 def _lies_in_item(error: BaseException) -> bool:
