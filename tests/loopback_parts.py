@@ -50,6 +50,8 @@ class Behind:
     """The user that the kernel is made to name."""
     fault: Exception | None = None
     """What identifying fails with."""
+    hesitates: float = 0.0
+    """Seconds that identifying takes: the holder is asked about a program that changed."""
 
     def ask(
         self, method: str = "GET", target: str = "/v1/status", *, body: bytes | None = None, **fields: str | None
@@ -115,12 +117,17 @@ def read_answer(raw: socket.socket) -> Answer:
     return Answer(int(line.split()[1]), headers, body, octets)
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
 def opened_listener() -> Iterator[Behind]:
     """A listener in a thread of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     place = Behind(port, None)  # type: ignore[arg-type]
 
     async def noted(request: web.Request) -> web.StreamResponse:
@@ -138,6 +145,7 @@ def opened_listener() -> Iterator[Behind]:
 
     async def identify(caller: Caller, token: str | None) -> Caller:
         place.identified.append(token)
+        await asyncio.sleep(place.hesitates)
         if place.fault is not None:
             raise place.fault
         if token is None:

@@ -8,11 +8,14 @@ for the origins of a test; one test sees what happens without.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ import pytest
 
 from agent_world import Daemon, World
 from chromium_parts import Chromium, Page, Pages
+from loopback_parts import free_port
 from ofd_samples import document_files, pack
 
 SEAL = "测试单位公章"
@@ -115,9 +119,7 @@ def _pinentry(folder: Path, pin: str) -> tuple[Path, Path]:
 def office(world: World) -> Iterator[Office]:
     """An agent that lets one site ask, and a browser that shows it."""
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     program, heard = _pinentry(world.directory, world.token.user_pin)
     with Pages() as pages:
         world.settings["pin"] = {"source": "pinentry", "pinentry": str(program)}
@@ -369,29 +371,79 @@ def test_a_frame_of_another_site_in_an_allowed_page_has_none(office: Office, bod
     assert "Origin is 'null'" in office.daemon.said()
 
 
+class Attacker:
+    """Who answers at the attacker's address: first with a page, and from then on the agent does, octet by octet.
+
+    For the browser that is a name that leads elsewhere from one moment to the next (DNS rebinding): the page's script
+    is of the same origin as what it asks. 127.0.0.2 stands for the attacker's machine, which has the agent's port.
+    """
+
+    PAGE = b"<!doctype html><title>attack</title>"
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.rebound = False
+        self._server = socket.create_server(("127.0.0.2", port))
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Attacker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._server.close()
+
+    def _serve(self) -> None:
+        with ThreadPoolExecutor(16) as pool, contextlib.suppress(OSError):
+            while True:
+                pool.submit(self._answer, self._server.accept()[0])
+
+    def _answer(self, browser: socket.socket) -> None:
+        browser.settimeout(20)
+        with browser, contextlib.suppress(OSError):
+            request = browser.recv(65536)
+            if not self.rebound:
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(self.PAGE)}\r\nConnection: close\r\n"
+                browser.sendall(head.encode() + b"Content-Type: text/html\r\n\r\n" + self.PAGE)
+                return
+            with socket.create_connection(("127.0.0.1", self._port), 20) as agent:
+                agent.sendall(request)
+                while piece := agent.recv(65536):
+                    browser.sendall(piece)
+
+
 def test_a_name_that_leads_to_this_machine_is_not_this_machine(world: World, body: str) -> None:
-    """DNS rebinding: the attacker's name resolves to 127.0.0.1, so the browser takes the agent for their own site."""
     world.token.add_data(world.authority.make_seal([world.add_signer()]), label="seal")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     program, heard = _pinentry(world.directory, world.token.user_pin)
     world.settings["pin"] = {"source": "pinentry", "pinentry": str(program)}
-    with Pages(secure=False) as pages:
-        # Even a careless administrator who allowed the site does not open this way: its Host is still wrong.
-        world.settings["loopback"] = {"enabled": True, "port": port, "origins": ["https://office.example"]}
-        daemon = world.start(environment={"DISPLAY": ":0"})
-        with Chromium(names=["MAP evil.example 127.0.0.1"]) as browser:
-            office = Office(browser, pages, daemon, port, heard)
-            before = office.recorded()
-            # The page was loaded while the name led elsewhere; from then on the agent answers in its place.
-            browser.open(f"http://evil.example:{port}/")
-            assert "loopback_host_refused" in browser.run("return document.body.innerText")
-            for origin in (f"http://evil.example:{port}", pages.origin("evil.example")):
-                browser.open(f"{origin}/")
-                outcome = browser.run(ASK, f"http://evil.example:{port}/v1/documents/seal", "POST", "A" * 43, {}, {})
-                assert outcome.get("failed") or outcome["body"]["code"] == "loopback_host_refused"
-                outcome = browser.run(ASK, f"http://evil.example:{port}/v1/seals", "GET", None, None, {})
-                assert outcome.get("failed") or outcome["body"]["code"] == "loopback_host_refused"
-            _unmoved(office, before)
-            assert daemon.said().count("loopback_host_refused") >= 5
+    world.settings["loopback"] = {"enabled": True, "port": port, "origins": ["https://office.example"]}
+    daemon = world.start(environment={"DISPLAY": ":0"})
+    names = ["MAP evil.example 127.0.0.2", "MAP direct.example 127.0.0.1"]
+    with Pages(secure=False) as pages, Attacker(port) as attacker, Chromium(names=names) as browser:
+        office = Office(browser, pages, daemon, port, heard)
+        before = office.recorded()
+        evil = f"http://evil.example:{port}"
+        browser.open(evil)
+        attacker.rebound = True
+        for method, path, token, sent in (
+            ("GET", "/v1/seals", None, None),
+            ("GET", "/v1/status", "A" * 43, None),
+            ("POST", "/v1/pairings", None, {"name": "evil"}),
+            ("POST", "/v1/documents/seal", "A" * 43, json.loads(body)),
+        ):
+            # It is of the page's own origin, so the page may read what comes: why it was refused, and nothing else.
+            outcome = browser.run(ASK, evil + path, method, token, sent, {})
+            assert outcome["status"] == 421, outcome
+            assert outcome["body"]["code"] == "loopback_host_refused"
+        # From another origin by such a name; and the agent's own address shown in a tab.
+        browser.open(pages.origin("direct.example"))
+        assert "failed" in browser.run(ASK, f"http://direct.example:{port}/v1/seals", "GET", None, None, {})
+        browser.open(f"http://direct.example:{port}/v1/seals")
+        assert "loopback_host_refused" in browser.run("return document.body.innerText")
+        browser.open(f"{office.agent}/v1/seals")
+        assert "origin_not_allowed" in browser.run("return document.body.innerText")
+        _unmoved(office, before)
+        assert daemon.said().count("loopback_host_refused") >= 6

@@ -158,6 +158,25 @@ def test_of_an_endless_body_next_to_nothing_is_taken(behind: Behind) -> None:
     assert behind.reached == []
 
 
+def test_while_the_holder_is_asked_no_body_is_taken_in(behind: Behind) -> None:
+    behind.hesitates = 2
+    head = behind.head("POST", "/v1/documents/seal", body=b"", Content_Length="90000")
+    with socket.create_connection(("127.0.0.1", behind.port), 15) as raw:
+        raw.sendall(head)
+        until(lambda: behind.identified)
+        raw.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(1024):
+                raw.send(b" " * 65536)
+        [gate] = behind.listener.gates
+        assert gate.held < 1 << 20
+        # More than was announced: it is cut off.
+        raw.settimeout(15)
+        with contextlib.suppress(ConnectionResetError):
+            assert b" 200 " not in raw.recv(65536)
+    assert behind.reached == []
+
+
 def test_a_slow_body_is_refused_at_once(behind: Behind) -> None:
     with socket.create_connection(("127.0.0.1", behind.port), 15) as raw:
         raw.sendall(behind.head("POST", "/v1/documents/seal", body=b"", Content_Length="9", Authorization=None))

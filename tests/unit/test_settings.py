@@ -165,3 +165,50 @@ def test_whom_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.status.lists[0].path == tmp_path / "lists"
     assert settings.revocation.crls == (tmp_path / "a.crl", "http://host/a.crl")
     assert settings.revocation.ocsp[0].issuers == ("cd" * 32,)
+
+
+def _loopback(text: str, tmp_path: Path) -> Settings:
+    file = tmp_path / "agent.toml"
+    file.write_text(f"[loopback]\nenabled = true\n{text}\n", encoding="utf-8")
+    return load_settings([file])
+
+
+def test_web_pages_are_let_in_by_exact_names_only(tmp_path: Path) -> None:
+    assert not load_settings([]).loopback.enabled
+    found = _loopback(
+        "port = 2000\norigins = ['https://office.example.cn', 'https://x.example:8443']", tmp_path
+    ).loopback
+    assert found.host_values == {"127.0.0.1:2000", "localhost:2000"}
+    named = "origins = ['http://localhost:3000']\nhosts = ['agent.localhost:18543']"
+    assert _loopback(named, tmp_path).loopback.host_values == {"agent.localhost:18543"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "origins = []",
+        "origins = ['*']",
+        "origins = ['null']",
+        "origins = ['https://*.example.cn']",
+        "origins = ['https://office.example.cn/']",
+        "origins = ['https://office.example.cn/path']",
+        "origins = ['https://Office.example.cn']",
+        "origins = ['https://office.example.cn:443']",
+        "origins = ['https://office.example.cn.']",
+        "origins = ['https://user@office.example.cn']",
+        "origins = ['http://office.example.cn']",
+        "origins = ['http://localhost:80']",
+        "origins = ['file://']",
+        "origins = ['office.example.cn']",
+        "origins = ['https://a.example']\nport = 80",
+        "origins = ['https://a.example']\nhosts = ['agent.example.cn:18543']",
+        "origins = ['https://a.example']\nhosts = ['*']",
+        "origins = ['https://a.example']\nhosts = ['127.0.0.1:18543.']",
+    ],
+)
+def test_careless_settings_for_web_pages_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SealAgentError) as caught:
+        _loopback(text, tmp_path)
+    assert caught.value.code == "config_invalid"
+    assert "loopback" in caught.value.message

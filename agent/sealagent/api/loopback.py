@@ -20,7 +20,7 @@ from aiohttp import web
 from sealagent.api.heads import END, MAX_HEAD, Head, parse_head, write_head
 from sealagent.api.listener import BACKLOG
 from sealagent.api.pages import PageRules, answer_headers, preflight_headers
-from sealagent.api.problems import PROBLEM_MEDIA_TYPE, problem_octets
+from sealagent.api.problems import CHALLENGE, PROBLEM_MEDIA_TYPE, problem_octets
 from sealagent.api.routing import ARRIVED
 from sealagent.callers.peer import Caller
 from sealagent.callers.processes import moment
@@ -164,6 +164,11 @@ class _Gate(asyncio.Protocol):
 
     # The way of one request
 
+    @property
+    def held(self) -> int:
+        """Octets that have come and have gone nowhere yet."""
+        return len(self._octets)
+
     def drop(self) -> None:
         """Close the connection, unless its request was admitted."""
         if self._behind is None and self._transport is not None:
@@ -247,6 +252,8 @@ class _Gate(asyncio.Protocol):
         headers = [*answer_headers(origin), ("Content-Type", PROBLEM_MEDIA_TYPE)]
         if isinstance(error, SealAgentError) and isinstance(wait := error.facts.get("retry_after"), int):
             headers.append(("Retry-After", str(wait)))
+        if status == 401:
+            headers.append(("WWW-Authenticate", CHALLENGE))
         self._answer(status, headers, body)
 
     def _answer(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
