@@ -267,7 +267,7 @@ def test_only_entries_about_the_extension_are_shown(bodies: list[dict[str, Any]]
 def test_events_are_passed_on_and_nonsense_ends_them() -> None:
     stream = (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-        b': alive\n\nevent: signed\ndata: {"record": 4}\n\nevent: odd\ndata: secret nonsense\n\n'
+        b': alive\n\nevent: signed\ndata: {"record": 4, "detail": "other.ofd"}\n\nevent: odd\ndata: secret nonsense\n\n'
     )
     with _world(lambda head: stream) as (browser, _):
         browser.say(id=1, path="/v1/events")

@@ -39,6 +39,9 @@ WAIT_SECONDS = 3600.0
 MAX_EVENT = 64 << 10
 """Octets of one line of the events stream; events hold names and numbers."""
 
+_NOT_TOLD = frozenset({"detail", "reasons"})
+"""Members of events that an extension does not see: events are about everybody's requests, and these are free text."""
+
 _PASSED_ON = ("Content-Type", "SealAgent-Receipt", "Retry-After")
 """Headers of answers that an extension sees."""
 
@@ -233,7 +236,8 @@ class Bridge:
             if field == "event":
                 name = value
             elif field == "data":
-                self._say({"id": request.id, "event": name, "data": json.loads(value)})
+                told = {member: fact for member, fact in json.loads(value).items() if member not in _NOT_TOLD}
+                self._say({"id": request.id, "event": name, "data": told})
         raise AgentError("agent_unreachable", "the agent ended the stream of events")
 
     def _answer(self, ident: int, work: _UnderWay, pieces: Iterator[bytes]) -> None:
