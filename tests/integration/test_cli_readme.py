@@ -36,7 +36,7 @@ def shell(world: World) -> Shell:
     certificate = world.add_signer()
     world.token.add_data(world.authority.make_seal([certificate], name=SEAL), label="seal")
     daemon = world.start()
-    for name in ("a.ofd", "b.ofd"):
+    for name in ("a.ofd", "b.ofd", "c.ofd", "d.ofd"):
         (world.directory / name).write_bytes(demo_document(date(2026, 1, 2)).data)
     return Shell.of(daemon)
 
@@ -50,11 +50,12 @@ def run(shell: Shell, words: list[str], **named: str) -> Done:
 def test_use_it(shell: Shell) -> None:
     said = {}
     for words in readme_commands("Use it"):
-        said[" ".join(words[:2])] = run(shell, words, NAME=SEAL).out
+        said[" ".join(words[:2])] = run(shell, words, **{"NAME": SEAL, "17": "2"}).out
     assert {"token list", "key list", "doctor"} < set(said)
     assert SEAL in said["seal list"]
     assert said["document verify"].startswith("a-sealed.ofd: valid\n")
     assert "signed" in said["record list"]
+    assert SEAL in said["record show"]
 
 
 def test_a_new_key(shell: Shell, world: World) -> None:
@@ -99,7 +100,7 @@ def test_for_auditors(shell: Shell, world: World) -> None:
 
 
 def test_the_program(shell: Shell) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    program, *_ = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=shell.home,

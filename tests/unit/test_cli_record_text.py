@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sealagent.cli.record_text import explain_entry, operation_text
+from sealagent.cli.record_text import _OPERATIONS, explain_entry, operation_text
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 CALLER = {
     "uid": 1000,
@@ -109,6 +114,41 @@ def test_nothing_a_terminal_would_obey(locale: str) -> None:
     text = told({**INTENT, "body": body}, None)
     assert "\x1b" not in text
     assert "\u202e" not in text
+
+
+def _operations() -> Iterator[str]:
+    """Yield what the source puts on record as an operation."""
+    for file in (PROJECT / "agent" / "sealagent").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+                "administered",
+                "change",
+            ):
+                yield from (a.value for a in node.args[2:3] if isinstance(a, ast.Constant) and isinstance(a.value, str))
+            if isinstance(node, ast.Dict) and "signing" in file.parts:
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value == "operation" and isinstance(value, ast.Constant):
+                        yield str(value.value)
+
+
+def test_every_operation_has_words() -> None:
+    found = set(_operations())
+    assert {"document", "digest", "pair", "generate_key", "batch"} <= found
+    assert found - set(_OPERATIONS) == set()
+
+
+def test_acts_name_what_they_are_about(locale: str) -> None:
+    body = {
+        "caller": CALLER,
+        "operation": "rename_application",
+        "application": {"id": "app-1", "name": "旧名", "new_name": "新名"},
+        "grant": {"id": "g1", "operation": "document", "count": 5, "seal": None},
+        "batch": {"id": "b1", "total": 3},
+    }
+    text = told({**INTENT, "kind": "admin", "body": body}, None)
+    for fact in ("旧名 → 新名", "app-1", "count 5", "total 3"):
+        assert fact in text
+    assert "None" not in text
 
 
 def test_blind_operations_are_called_so(locale: str) -> None:

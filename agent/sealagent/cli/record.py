@@ -31,11 +31,16 @@ def command() -> None:
 
 def _what(entry: dict[str, Any]) -> str:
     body = entry["body"]
-    named = (body.get("document") or {}).get("name") or (body.get("seal") or {}).get("name") or ""
+    named = next((name for part in ("document", "seal", "batch") if (name := _named(body.get(part)))), "")
     parts = [body.get("operation", ""), named, body.get("reason", "")]
     if "intent" in body:
         parts.insert(0, f"of {body['intent']}")
     return " ".join(part for part in parts if part)
+
+
+def _named(part: Any) -> str:
+    """Return the name of a part of an entry, which is it itself or a member of it."""
+    return str(part.get("name") or "") if isinstance(part, dict) else part if isinstance(part, str) else ""
 
 
 @command.command("list")

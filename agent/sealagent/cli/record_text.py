@@ -51,12 +51,14 @@ _OPERATIONS = {
     "update_trust_list": ("update a trust list", "更新信任列表"),
     "remove_trust_list": ("remove a trust list", "移除信任列表"),
     "pair": ("pair an application", "配对应用"),
-    "pairing_changed": ("accept the changed program of an application", "接受应用程序文件的变更"),
+    "identify": ("show that it is a paired application", "证明其为已配对应用"),
+    "accept_program": ("accept the changed program of an application", "接受应用程序文件的变更"),
     "rename_application": ("rename an application", "重命名应用"),
     "revoke_application": ("revoke an application", "撤销应用"),
-    "grant": ("give an application a permission", "授予应用权限"),
-    "revoke_grant": ("take a permission back", "撤回权限"),
+    "grant": ("give an application a permission, or forbid it something", "授予应用权限，或禁止其操作"),
+    "ungrant": ("take a permission or a prohibition back", "撤回权限或禁令"),
     "batch": ("agree to a batch", "同意批量签署"),
+    "cancel_batch": ("cancel a batch", "取消批量签署"),
 }
 
 _AGREED = {
@@ -140,16 +142,27 @@ def _what(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if document.get("digest"):
         yield say("digest", "摘要"), clean(document["digest"])
     seal = body.get("seal") or {}
-    if seal:
+    if isinstance(seal, str):
+        yield say("seal", "印章"), clean(seal)
+    elif seal:
         status = (body.get("status") or {}).get("status") if isinstance(body.get("status"), Mapping) else None
         state = f", {say('status', '状态')} {clean(status)}" if status else ""
         yield say("seal", "印章"), f"{clean(seal.get('name', ''))} ({clean(seal.get('es_id', ''))}{state})"
+    application = body.get("application") or {}
+    if application:
+        new = f" → {clean(application['new_name'])}" if application.get("new_name") else ""
+        named = clean(application.get("name") or say("unknown", "未知"))
+        yield say("application", "应用"), f"{named}{new} ({clean(application.get('id', ''))})"
+    for name, label in (("grant", say("permission", "权限")), ("batch", say("batch", "批次"))):
+        if isinstance(body.get(name), Mapping):
+            parts = (f"{clean(key)} {clean(value)}" for key, value in body[name].items() if value not in (None, []))
+            yield label, ", ".join(parts)
     for name, label in (
         ("key", say("key", "密钥")),
         ("token", say("token", "密码钥匙")),
         ("batch", say("batch", "批次")),
     ):
-        if body.get(name):
+        if isinstance(body.get(name), str):
             yield label, clean(body[name])
     certificate = body.get("certificate") or {}
     if certificate.get("serial"):
