@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import shutil
 import sqlite3
@@ -663,12 +664,46 @@ async def _nothing(opened: Open) -> None:
 
 
 def test_a_damaged_batch_is_named(stage: Stage) -> None:
+    made: list[str] = []
+
     async def scene(opened: Open) -> None:
         batch = await opened.approved(documents(2))
+        made.append(batch.id)
         await opened.batches.cancel(CALLER, batch.id)
-        with sqlite3.connect(stage.directory / "batches.sqlite") as database:
-            database.execute("UPDATE item SET state = 'half' WHERE number = 2")
-        database.close()
-        assert await code_of(opened.batches.find(CALLER, batch.id)) == "batch_store_failed"
+
+    play(stage, scene)
+    with contextlib.closing(sqlite3.connect(stage.directory / "batches.sqlite", isolation_level=None)) as database:
+        database.execute("UPDATE item SET state = 'half' WHERE number = 2")
+
+    async def later(opened: Open) -> None:
+        assert await code_of(opened.batches.find(CALLER, made[0])) == "batch_store_failed"
+        assert await code_of(opened.batches.list(CALLER)) == "batch_store_failed"
+        await opened.approved(documents(1))  # others are unharmed
+
+    play(stage, later)
+
+
+def test_of_batches_that_ended_only_counts_are_listed(stage: Stage) -> None:
+    async def scene(opened: Open) -> None:
+        for _ in range(6):
+            batch = await opened.approved(documents(5))
+            opened.device.faults[2] = [FormatError("ofd_structure", "no")]
+            for number in (1, 2):
+                with contextlib.suppress(FormatError):
+                    await seal(opened, batch, number)
+            await opened.batches.cancel(CALLER, batch.id)
+        for batch in await opened.batches.list(CALLER):
+            assert batch.order.items == ()
+            assert batch.numbers() == {
+                "total": 5,
+                "signed": 1,
+                "failed": 1,
+                "pending": 0,
+                "running": 0,
+                "skipped": 3,
+            }
+            whole = await opened.batches.find(CALLER, batch.id)
+            assert [item.name for item in whole.order.items] == [f"{n}.ofd" for n in range(1, 6)]
+            assert whole.results[2].code == "ofd_structure"
 
     play(stage, scene)

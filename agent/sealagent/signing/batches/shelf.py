@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from sealagent.clock import Clock
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 WRITE_SECONDS = 0.25
 """How long what became of items may wait to be written together; a crash before is made good from the record."""
+MAX_READ = 4
+"""Batches that ended and are kept in memory for a while."""
 EVENT_SECONDS = 0.1
 """Between two events of one batch at least, so that ten thousand items do not push other events out."""
 
@@ -51,6 +54,8 @@ class Shelf:
         self._clock = clock
         self._publish = publish
         self._live: dict[str, Live] = {}
+        self._read: OrderedDict[str, Live] = OrderedDict()
+        """Batches that ended and were read lately: their items are asked for page by page."""
 
     async def start(self) -> None:
         """Take up what the agent's last end left: what the record says was signed is signed; the rest waits.
@@ -98,20 +103,29 @@ class Shelf:
 
     async def get(self, batch_id: str) -> Live:
         """Return a batch; its time may be over by now. :raises SealAgentError: ``batch_not_found``."""
-        live = self._live.get(batch_id)
+        live = self._live.get(batch_id) or self._read.get(batch_id)
         if live is None:
             batch = await asyncio.to_thread(self._store.load, batch_id)
             if batch is None:
                 raise not_found(batch_id)
             live = self._live.get(batch_id) or Live(batch)
+            self._remember(live)
         if self._expire(live.batch):
             await self.settle(live)
         return live
 
     async def listed(self, owner: str | None, limit: int) -> list[Batch]:
-        """Return batches, newest first. :param owner: whose; None: everybody's."""
-        ids = await asyncio.to_thread(self._store.ids, owner, limit)
-        return [(await self.get(batch_id)).batch for batch_id in ids]
+        """Return batches, newest first, of those that ended only counts of their items.
+
+        :param owner: whose; None: everybody's.
+        """
+        found = []
+        for batch_id in await asyncio.to_thread(self._store.ids, owner, limit):
+            if batch_id in self._live:
+                found.append((await self.get(batch_id)).batch)
+            elif (summary := await asyncio.to_thread(self._store.summary, batch_id)) is not None:
+                found.append(summary)
+        return found
 
     async def made_by(self, owner: str, key: str) -> Batch | None:
         """Return the batch that was made under an Idempotency-Key."""
@@ -154,7 +168,14 @@ class Shelf:
                 batch.dirty |= dirty
                 raise
         if progress.ended and not batch.dirty and not progress.count(ItemState.RUNNING):
-            self._live.pop(batch.id, None)  # it is read again if somebody asks
+            self._live.pop(batch.id, None)
+            self._remember(live)
+
+    def _remember(self, live: Live) -> None:
+        if live.batch.progress.ended:
+            self._read[live.batch.id] = live
+            if len(self._read) > MAX_READ:
+                self._read.popitem(last=False)
 
     def _tell(self, live: Live, *, now: bool = False) -> None:
         moment = asyncio.get_running_loop().time()

@@ -122,7 +122,21 @@ class BatchStore:
             if row is None:
                 return None
             select = "SELECT name, digest, job, state, code, detail, record FROM item WHERE batch = ? ORDER BY number"
-            return _batch(row, database.execute(select, (batch_id,)).fetchall())
+            items = database.execute(select, (batch_id,)).fetchall()
+            return _batch(row, items, [item[3] for item in items])
+
+    def summary(self, batch_id: str) -> Batch | None:
+        """Read a batch without its items: they are counted, but neither named nor in their order.
+
+        :raises SealAgentError: ``batch_store_failed``.
+        """
+        with self._reading() as database:
+            row = database.execute(_SELECT, (batch_id,)).fetchone()
+            if row is None:
+                return None
+            select = "SELECT state, count(*) FROM item WHERE batch = ? GROUP BY state"
+            states = [state for state, count in database.execute(select, (batch_id,)) for _ in range(count)]
+            return _batch(row, [], states)
 
     def open_ids(self) -> list[str]:
         """Return the ids of the batches that did not end, oldest first. :raises SealAgentError: as for :meth:`load`."""
@@ -206,14 +220,14 @@ def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _batch(row: tuple[Any, ...], items: list[tuple[Any, ...]]) -> Batch:
+def _batch(row: tuple[Any, ...], items: list[tuple[Any, ...]], states: list[str]) -> Batch:
     (batch_id, owner, executable, name, kind, seal, key, mechanism, job, digest, created, expires) = row[:12]
     state, reason, record, idempotency_key, request = row[12:]
     listed = tuple(Item(item[0], item[1], item[2]) for item in items)
     results = {
         number: Result(*item[4:]) for number, item in enumerate(items, 1) if item[4] is not None or item[6] is not None
     }
-    progress = Progress((ItemState(item[3]) for item in items), BatchState(state), reason)
+    progress = Progress((ItemState(each) for each in states), BatchState(state), reason)
     order = Order(BatchKind(kind), seal, key, mechanism, job, listed)
     moments = (_moment(created), _moment(expires))
     made = Batch(batch_id, owner, executable, name, order, digest, *moments, progress, idempotency_key, request, record)
