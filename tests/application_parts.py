@@ -147,7 +147,7 @@ class Desk:
             f"  printf '%s\\n' \"$line\" >> {heard}\n"
             '  case "$line" in\n'
             # No yes counts that comes sooner than a person can read.
-            f"  CONFIRM*) sleep 0.6; while [ -e {hold} ]; do sleep 0.02; done; cat {answer};;\n"
+            f"  CONFIRM*) sleep 0.55; while [ -e {hold} ]; do sleep 0.02; done; cat {answer};;\n"
             f"  GETPIN) echo 'D {self.pin}'; echo OK;;\n"
             "  BYE) echo OK; exit 0;;\n"
             "  *) echo OK;;\n  esac\ndone\n"

@@ -58,6 +58,11 @@ class Office:
             found = agent.records(0, 1000)["records"]
         return [each for each in found if each["body"].get("operation") == operation]
 
+    def signed(self) -> int:
+        """Return how many signatures are on record."""
+        with self.daemon.agent() as agent:
+            return sum(each["kind"] == "signed" for each in agent.records(0, 1000)["records"])
+
     def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.daemon.stop(number)
         self.daemon = self.world.start(environment=LANGUAGE)
@@ -152,7 +157,7 @@ def test_the_holders_no_ends_the_pairing(office: Office) -> None:
     asked = office.desk.asked
     assert editor.fails("complete_pairing", pairing) == "pairing_not_found"
     assert office.desk.asked == asked
-    refused = office.records("pair")[-2]
+    refused = office.records("pair")[-1]
     assert (refused["kind"], refused["body"]["reason"]) == ("refused", "consent_refused")
 
 
@@ -164,6 +169,7 @@ def test_a_wrong_secret_and_another_program_are_turned_away_unasked(office: Offi
     assert editor.fails("complete_pairing", {**pairing, "secret": "0" * 64}) == "pairing_secret_wrong"
     assert editor.fails("complete_pairing", pairing) == "pairing_not_found"
     assert office.desk.asked == asked
+    assert office.records("pair")[-1]["body"]["reason"] == "pairing_secret_wrong"
     assert office.shell("app", "list").out.count("active") == 0
 
 
@@ -247,6 +253,22 @@ def test_a_revoked_application_is_told_so(office: Office) -> None:
     assert editor.fails("applications", token=token) == "pairing_revoked"
     [*_, entry] = office.records("revoke_application")
     assert entry["body"]["caller"]["application"] == {"id": application["id"], "name": "编辑器"}
+
+
+def test_an_application_that_is_revoked_while_the_holder_is_asked_signs_nothing(office: Office) -> None:
+    editor = office.program("editor")
+    application, token = editor.pair("编辑器")
+    key = office.key
+    editor.sign(key, token)  # the PIN was entered
+    asked, signed = office.desk.asked, office.signed()
+    office.desk.hesitates(True)
+    thread, outcome = in_background(lambda: editor.fails("sign_digests", ["AAAA" * 10 + "AAA="], key=key, token=token))
+    office.desk.wait_until_asked(asked)
+    good(office.shell("app", "revoke", application["id"]))
+    office.desk.hesitates(False)
+    thread.join(20)
+    assert outcome == ["pairing_revoked"]
+    assert office.signed() == signed
 
 
 def test_a_changed_program_is_asked_about_again(office: Office) -> None:

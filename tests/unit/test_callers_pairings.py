@@ -409,6 +409,9 @@ def test_revoking_ends_the_token_and_every_grant(desk: Desk) -> None:
     assert desk.book.list() == desk.store.grants() == []
     desk.open()
     assert code(desk.pairings.identify, EDITOR, token) == "pairing_revoked"
+    caller = replace(EDITOR, application=Paired(application.id, application.name))
+    assert code(desk.pairings.require_counting, caller) == "pairing_revoked"
+    desk.pairings.require_counting(EDITOR)
     assert code(desk.pairings.revoke, "nobody") == "application_not_found"
     assert code(desk.pairings.require_active, application.id) == "application_not_found"
     desk.pairings.revoke(application.id)

@@ -50,21 +50,24 @@ async def complete_pairing(request: web.Request) -> web.StreamResponse:
     asked, _ = await read_json(request, m.SecretIn)
     parts, caller = services(request), request[CALLER]
     named = request.match_info["pairing"]
-    async with administered(parts.recorder, caller, "pair", pairing=named) as act:
+    try:
         pairing = parts.pairings.ask(named, asked.secret, caller)
-        try:
-            act.facts["application"] = {"name": pairing.name}
-            await agree(
-                parts.unlocker.confirm,
-                ConsentRequest("pair", Occasion(caller), name=pairing.name, code=pairing.code),
-            )
+    except SealAgentError as error:
+        if error.code == "pairing_secret_wrong":  # a pairing that is not there is nothing to put on record
+            await parts.recorder.refused(caller, {"operation": "pair", "pairing": named}, error)
+        raise
+    facts = {"name": pairing.name}
+    try:
+        async with administered(parts.recorder, caller, "pair", pairing=named, application=facts) as act:
+            question = ConsentRequest("pair", Occasion(caller), name=pairing.name, code=pairing.code)
+            await agree(parts.unlocker.confirm, question)
             caller = await request.app[IDENTIFY](caller, None)  # as it is after the prompt
             await act.begin()
             assert act.intent is not None
             application, token = await asyncio.to_thread(parts.pairings.finish, named, caller, act.intent.number)
-        finally:
-            parts.pairings.abandon(named)
-        act.facts["application"] = _named(application)
+            act.facts["application"] = _named(application)
+    finally:
+        parts.pairings.abandon(named)
     answer = {"application": _application(parts, application), "token": token}
     return _not_kept(json_response(answer), 201)
 

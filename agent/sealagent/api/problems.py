@@ -11,7 +11,10 @@ from sealagent.errors import SealAgentError
 from sealagent.problem_details import PROBLEM_MEDIA_TYPE, problem_body
 from sealdrivers.errors import DriverError
 
-__all__ = ["PROBLEM_MEDIA_TYPE", "problem_body", "problem_octets", "problem_response"]
+__all__ = ["CHALLENGE", "PROBLEM_MEDIA_TYPE", "problem_body", "problem_octets", "problem_response"]
+
+CHALLENGE = 'Bearer realm="sealagent", error="invalid_token"'
+"""``WWW-Authenticate`` of every answer with status 401."""
 
 
 def problem_octets(error: SealAgentError | DriverError) -> tuple[int, bytes]:
@@ -26,5 +29,5 @@ def problem_response(error: SealAgentError | DriverError, headers: Mapping[str, 
     """Return the response for an error."""
     status, octets = problem_octets(error)
     if status == 401:  # RFC 9110 §15.5.2 wants the field, RFC 6750 §3 says what is in it
-        headers = {**(headers or {}), "WWW-Authenticate": 'Bearer realm="sealagent", error="invalid_token"'}
+        headers = {**(headers or {}), "WWW-Authenticate": CHALLENGE}
     return web.Response(status=status, body=octets, content_type=PROBLEM_MEDIA_TYPE, headers=headers)

@@ -278,14 +278,7 @@ class Pairings:
             found = self._applications.get(self._by_token.get(token_sha256, ""))
             if found is None:
                 raise SealAgentError("token_invalid", "the token is none of this agent's")
-            if found.revoked:
-                raise SealAgentError(
-                    "pairing_revoked", f"the pairing of {found.name!r} was revoked", application=found.id
-                )
-            if found.state(now) == "expired":
-                raise SealAgentError(
-                    "pairing_expired", f"the pairing of {found.name!r} has expired", application=found.id
-                )
+            _require_counting(found, now)
             if (found.uid, found.origin) != (caller.uid, caller.origin) or (
                 caller.executable is not None and caller.executable != found.executable
             ):
@@ -301,6 +294,14 @@ class Pairings:
                 self._applications[found.id] = replace(found, last_used=now)
                 self._unwritten.add(found.id)
             return Paired(found.id, found.name)
+
+    def require_counting(self, caller: Caller) -> None:
+        """Have a caller that was identified some time ago still be a paired application, or an unpaired one.
+
+        :raises SealAgentError: ``pairing_revoked``, ``pairing_expired``, ``application_not_found``.
+        """
+        if caller.application is not None:
+            _require_counting(self.get(caller.application.id), self._clock())
 
     def accept_program(self, application_id: str, sha256: str) -> Application:
         """Take the present program file for the application's: the holder said that it is still it.
@@ -403,6 +404,17 @@ class Pairings:
         for each in list(self._open.values()):
             if not each.asking and (now >= each.offer.expires or not os.path.exists(f"/proc/{each.caller.pid}")):
                 del self._open[each.offer.id]
+
+
+def _require_counting(application: Application, now: datetime) -> None:
+    if (state := application.state(now)) == "revoked":
+        raise SealAgentError(
+            "pairing_revoked", f"the pairing of {application.name!r} was revoked", application=application.id
+        )
+    if state == "expired":
+        raise SealAgentError(
+            "pairing_expired", f"the pairing of {application.name!r} has expired", application=application.id
+        )
 
 
 def _no_pairing() -> SealAgentError:

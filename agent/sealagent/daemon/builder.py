@@ -8,6 +8,7 @@ import logging
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sealagent import paths
@@ -19,7 +20,9 @@ from sealagent.api.services import ApiLimits, Services
 from sealagent.callers.browsers import browser_programs
 from sealagent.callers.decide import decider
 from sealagent.callers.grants import GrantBook
+from sealagent.callers.model import Decision
 from sealagent.callers.pairings import Pairings
+from sealagent.callers.peer import Caller
 from sealagent.callers.policyfile import PolicyFile
 from sealagent.callers.store import CallersStore
 from sealagent.callers.watch import ended
@@ -50,6 +53,7 @@ from sealagent.signing.recording import NOTHING_RELEASED, Recorder
 from sealagent.signing.timestamping import Timestamper
 from sealagent.signing.unlock import Unlocker
 from sealagent.status.evidence import EvidenceStore
+from sealagent.uses import Use
 from sealdrivers.contract import TokenService
 from sealdrivers.host.service import HostedTokens
 
@@ -218,6 +222,12 @@ async def _build(
     screen_lock = ScreenLock(unlocker, events.publish, enabled=settings.pin.lock_with_screen)
     limits = Limits(package_octets=settings.limits.document_bytes)
     service: TokenService = tokens
+    allowed = decider(policy.current, grants)
+
+    def decide(caller: Caller, use: Use, now: datetime) -> Decision:
+        pairings.require_counting(caller)  # it may have been revoked in the middle of a batch
+        return allowed(caller, use, now)
+
     signing = build_signing(
         tokens=service,
         inventory=inventory,
@@ -229,7 +239,7 @@ async def _build(
         publish=events.publish,
         limits=limits,
         require=settings.seals.require,
-        decide=decider(policy.current, grants),
+        decide=decide,
         grants=grants,
         offers=lambda: policy.current().limits.session_grants,
         timestamper=_timestamper(settings, sources, inventory),
