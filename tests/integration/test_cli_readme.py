@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent_world import World
+from application_parts import Desk
 from cli_parts import Done, Shell
 from demo.ofdmaker import demo_document
 from sample_seals import identity
@@ -87,6 +88,61 @@ def test_whom_you_trust(shell: Shell, world: World, tmp_path: Path) -> None:
     assert [*said] == ["trust add", "trust list", "trust show", "trust update", "trust remove"]
     assert "Test Maker" in said["trust show"]
     assert "version 2" in said["trust update"]
+
+
+@pytest.fixture
+def asked(world: World) -> tuple[Shell, Desk]:
+    """A daemon that asks its holder, who agrees to everything, and nothing in its policy."""
+    certificate = world.add_signer()
+    world.token.add_data(world.authority.make_seal([certificate], name="合同专用章"), label="seal")
+    desk = Desk(world.directory, world.token.user_pin)
+    world.policy = ""
+    world.settings["pin"] = {"source": "pinentry", "pinentry": str(desk.program)}
+    daemon = world.start(environment={"LANG": "en_US.UTF-8", "LC_ALL": ""})
+    for name in ("a.ofd", "b.ofd", "c.ofd"):
+        (world.directory / name).write_bytes(demo_document(date(2026, 1, 2)).data)
+    return Shell.of(daemon), desk
+
+
+def test_who_may_use_your_seal(asked: tuple[Shell, Desk]) -> None:
+    shell, desk = asked
+    pair, *others = readme_commands("Who may use your seal")
+    named = {"FILE": "token", "合同系统": "合同系统"}
+    done = run(shell, pair, **named)
+    code = re.search(r"\d{3} \d{3}", done.err)
+    assert code
+    assert code[0] in desk.shown
+    said = {" ".join(words[:2]): run(shell, words, **named).out for words in others if words[1] != "revoke"}
+    assert "合同系统" in said["app list"]
+    assert "document" in said["app grants"]
+    assert "nobody" not in said["policy check"]
+    explained = run(shell, others[-1], **named).out  # the last, once everything was granted
+    assert "grant" in explained
+    sealing = ("document", "seal", "a.ofd", "--seal", "合同专用章", "--invisible")
+    before = desk.asked
+    assert shell("--token-file", "token", *sealing).status == 0
+    assert desk.asked == before  # the grant allows it; only the PIN was asked for
+    revoke = next(words for words in others if words[1] == "revoke")
+    run(shell, revoke, **named)
+    assert shell("--token-file", "token", *sealing, "--force").status != 0
+
+
+def test_many_documents_one_pin(asked: tuple[Shell, Desk]) -> None:
+    shell, desk = asked
+    files = ["a.ofd", "b.ofd", "c.ofd"]
+    done = run(shell, ["document", "seal", *files, "--seal", "合同专用章", "--riding"])
+    assert (desk.asked, desk.pins) == (1, 1)
+    (batch,) = run(shell, ["batch", "list", "--json"]).json
+    assert "a-sealed.ofd" in done.out
+    (resume, listing, show, cancel) = readme_commands("Many documents, one PIN")
+    for words in (listing, show):
+        run(shell, words, BATCH=batch["id"])
+    again = shell(*(batch["id"] if word == "BATCH" else word for word in resume[:-1]), *files, "--force")
+    assert again.status == 0, again.err
+    assert (desk.asked, desk.pins) == (1, 1)  # everything was signed already, and is given again
+    assert "batch_ended" in shell(*(batch["id"] if word == "BATCH" else word for word in cancel)).err
+    with_record = run(shell, ["record", "list", "--json"]).json["records"]
+    assert sum(entry["kind"] == "signed" for entry in with_record) == 3
 
 
 def test_for_auditors(shell: Shell, world: World) -> None:
