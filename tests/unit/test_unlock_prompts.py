@@ -116,6 +116,23 @@ def test_a_lock_that_overtakes_a_login_wins() -> None:
     scene(work)
 
 
+def test_a_pin_that_was_typed_before_a_lock_is_not_sent_after_it() -> None:
+    async def work() -> None:
+        bench = Bench()
+        async with bench.using(caller(0)):
+            waiting = asyncio.create_task(bench.use(caller(1)))
+            await settle()
+            assert len(bench.holder.given) == 2
+            await bench.unlocker.lock_all()
+        with pytest.raises(SealAgentError) as refused:
+            await waiting
+        assert refused.value.code == "locked_meanwhile"
+        assert bench.device.logins == 1
+        assert not any(bench.holder.given[-1])
+
+    scene(work)
+
+
 def test_a_login_that_fails_otherwise_or_is_cancelled_locks_everybody_out_too() -> None:
     async def work() -> None:
         bench = Bench()

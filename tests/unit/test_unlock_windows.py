@@ -68,6 +68,9 @@ class WindowMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.going)
     @rule(who=CALLERS, answer=st.sampled_from(["right", "right", "wrong", "cancelled"]))
     def use(self, who: int, answer: str) -> None:
+        self.use_token(who, answer)
+
+    def use_token(self, who: int, answer: str) -> None:
         self.bench.holder.pin = RIGHT if answer == "right" else WRONG
         cancelling = asyncio.Event() if answer == "cancelled" else None
         self.bench.holder.hesitates = cancelling
@@ -100,6 +103,11 @@ class WindowMachine(RuleBasedStateMachine):
         if answer == "wrong" and self.held:
             self.forget()
             self.held = False
+
+    @precondition(lambda self: not self.going)
+    @rule(who=CALLERS)
+    def use_rightly(self, who: int) -> None:
+        self.use_token(who, "right")
 
     @precondition(lambda self: self.windows and len(self.going) < 4)
     @rule(data=st.data())
@@ -158,14 +166,9 @@ class WindowMachine(RuleBasedStateMachine):
         self.held = True
         self.windows[who] = [self.bench.now, self.bench.now, 0]
 
-    @rule(seconds=st.sampled_from([1.0, 4.0, IDLE - 0.5, IDLE, IDLE + 1, ABSOLUTE]))
-    def time_goes_on(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([1.0, 4.0, IDLE - 0.5, IDLE, IDLE + 1, ABSOLUTE, -0.5, -3.0, -IDLE]))
+    def time_goes_on_or_the_clock_is_set_back(self, seconds: float) -> None:
         self.bench.now += seconds
-        self.tick()
-
-    @rule(seconds=st.sampled_from([0.5, 3.0, IDLE]))
-    def the_clock_is_set_back(self, seconds: float) -> None:
-        self.bench.now -= seconds
         self.tick()
 
     @rule()
@@ -175,18 +178,15 @@ class WindowMachine(RuleBasedStateMachine):
             self.forget()
             self.held = False
 
-    @rule(everything=st.booleans())
-    def lock(self, everything: bool) -> None:
-        if everything and self.bench.unlocker.session(URI) == 0 and not self.prompts:
-            return  # it knows of no token yet
-        self.run(self.bench.unlocker.lock_all() if everything else self.bench.unlocker.lock(URI))
-        self.forget()
-        self.held = False
-
-    @rule()
-    def pull(self) -> None:
-        self.bench.device.logged = False
-        self.bench.unlocker.removed(URI)
+    @rule(how=st.sampled_from(["one", "all", "pulled"]))
+    def lock(self, how: str) -> None:
+        unlocker = self.bench.unlocker
+        unlocker.session(URI)  # so that it knows of the token
+        if how == "pulled":
+            self.bench.device.logged = False
+            unlocker.removed(URI)
+        else:
+            self.run(unlocker.lock(URI) if how == "one" else unlocker.lock_all())
         self.forget()
         self.held = False
 
@@ -202,7 +202,7 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindowMachine = WindowMachine.TestCase
-TestWindowMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestWindowMachine.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 
 
 def test_windows_beyond_the_limit_end_the_oldest_first() -> None:
@@ -220,3 +220,26 @@ def test_a_clock_that_was_set_back_and_forth_opens_nothing_again() -> None:
     windows.opened("a", 100.0)
     assert not windows.is_open("a", 99.0)
     assert not windows.is_open("a", 101.0)
+
+
+def test_a_clock_that_was_set_back_behind_the_last_use_ends_the_window() -> None:
+    windows = Windows(IDLE, ABSOLUTE)
+    windows.opened("a", 100.0)
+    windows.enter("a")
+    windows.leave("a", 105.0)
+    assert windows.is_open("a", 105.0)
+    assert not windows.is_open("a", 104.0)
+
+
+def test_a_window_in_use_is_not_idle_and_ends_with_its_time() -> None:
+    windows = Windows(IDLE, ABSOLUTE)
+    windows.opened("a", 100.0)
+    windows.enter("a")
+    assert windows.is_open("a", 100.0 + ABSOLUTE - 1)
+    assert not windows.is_open("a", 100.0 + ABSOLUTE)
+    windows.opened("b", 100.0)
+    windows.enter("b")
+    assert not windows.is_open("b", 99.0)
+    windows.leave("a", 0.0)
+    windows.leave("b", 0.0)
+    assert windows.users == 0
