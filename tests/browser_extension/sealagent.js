@@ -112,7 +112,10 @@ export function toBase64(octets) {
 }
 
 export function fromBase64(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text);
+  const octets = new Uint8Array(letters.length);
+  for (let place = 0; place < letters.length; place++) octets[place] = letters.charCodeAt(place);
+  return octets;
 }
 
 function joined(parts) {
