@@ -13,6 +13,7 @@ import http
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from aiohttp import web
@@ -39,6 +40,9 @@ HEAD_SECONDS = 10.0
 """A head must be there within this; browsers send it whole."""
 CLOSE_SECONDS = 2.0
 """A refusal must be taken within this."""
+LOOKERS = 2
+"""Threads that look for the programs at the other ends: their own, since any page can make the agent look, and what
+seals and records works in threads, too."""
 
 Peer = Callable[[socket.socket, int], Caller]
 """Tells which program of this machine is at the other end of a connection that was accepted at a moment
@@ -56,10 +60,11 @@ class LoopbackListener:
         self._app = app
         self._port = port
         self.rules = rules
-        self.peer = peer
+        self._peer = peer
         self.gates: set[_Gate] = set()
         self._server: asyncio.Server | None = None
         self._http: web.Server | None = None
+        self._lookers = ThreadPoolExecutor(LOOKERS, thread_name_prefix="page-peer")
         app.on_response_prepare.append(self._dress)
 
     async def start(self, served: web.Server) -> None:
@@ -87,6 +92,11 @@ class LoopbackListener:
             self._server = None
         for gate in [*self.gates]:
             gate.drop()
+        self._lookers.shutdown(wait=False, cancel_futures=True)
+
+    async def look(self, sock: socket.socket, accepted: int) -> Caller:
+        """Identify the program at the other end. :raises SealAgentError: it is not to be found, or another user's."""
+        return await asyncio.get_running_loop().run_in_executor(self._lookers, self._peer, sock, accepted)
 
     def serve(self, transport: asyncio.Transport, caller: Caller) -> asyncio.Protocol:
         """Return the server's end of a connection, on which this caller will be found."""
@@ -178,8 +188,7 @@ class _Gate(asyncio.Protocol):
         head: Head | None = None
         rules = self._listener.rules
         try:
-            sock = transport.get_extra_info("socket")
-            peer = await asyncio.to_thread(self._listener.peer, sock, self._accepted)
+            peer = await self._listener.look(transport.get_extra_info("socket"), self._accepted)
             rules.check_peer(peer)
             head = await self._read_head()
             rules.check_host(head)
