@@ -63,6 +63,7 @@ os.execv(sys.argv[2], [sys.argv[2], "-c", "read line <&9; echo ok >&9; read line
         assert refusal(caller) == "caller_changed"
         now = peer_of(connection)
         assert (now.pid, now.started, now.executable) == (child.pid, caller.started, os.path.realpath(shell))
+        assert now.process != caller.process  # it inherits no grant, and no unlocked token
 
 
 def test_child_that_keeps_the_connection(tmp_path: Path) -> None:

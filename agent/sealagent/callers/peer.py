@@ -66,8 +66,10 @@ class Caller:
 
     @property
     def process(self) -> str:
-        """The process, told from a later one with the same pid; names an unpaired caller in a grant."""
-        return f"process:{self.pid}:{self.started}"
+        """The process and the program file that it runs, told from a later process with the same pid and from another
+        program in the same process; names an unpaired caller in grants and unlock windows."""
+        program = ":{:x}-{:x}".format(*self.program) if self.program else ""
+        return f"process:{self.pid}:{self.started}{program}"
 
     def as_json(self) -> dict[str, Any]:
         """Return what the record keeps."""
