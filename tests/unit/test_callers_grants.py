@@ -153,6 +153,7 @@ def test_a_session_grant_of_a_process_is_no_other_processs(book: GrantBook) -> N
     assert book.matching(UNPAIRED, USE, NOW) == [made]
     assert book.matching(replace(UNPAIRED, pid=43), USE, NOW) == []
     assert book.matching(replace(UNPAIRED, started=8), USE, NOW) == [], "the pid was used again"
+    assert book.matching(replace(UNPAIRED, program=(1, 2)), USE, NOW) == [], "it runs another program now"
 
 
 def test_session_grants_are_in_memory_only_and_end_with_the_session(book: GrantBook, store: CallersStore) -> None:
@@ -187,6 +188,7 @@ def test_a_grant_of_a_session_that_is_over_neither_matches_nor_is_taken(book: Gr
     [
         {"grantee": "process:42:7"},
         {"grantee": "process:42:None", "session": (TOKEN, 1)},
+        {"grantee": replace(UNPAIRED, started=None, program=(1, 2)).process, "session": (TOKEN, 1)},
         {"remaining": 0},
         {"remaining": -1},
         {"remaining": 10**9 + 1},

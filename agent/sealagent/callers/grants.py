@@ -302,7 +302,7 @@ def _bucket(grant: Grant) -> _Bucket:
 def require_sound(grant: Grant) -> None:
     """Refuse a grant that makes no sense. :raises FormatError: ``grant_invalid``."""
     wrong = None
-    if grant.grantee.startswith(PROCESS) and (grant.session is None or grant.grantee.endswith(":None")):
+    if grant.grantee.startswith(PROCESS) and (grant.session is None or ":None" in grant.grantee):
         wrong = "an unpaired process is granted nothing beyond a session of a token"
     elif grant.remaining is not None and not 1 <= grant.remaining <= MAX_COUNT:
         wrong = f"it counts 1 to {MAX_COUNT} signatures"
