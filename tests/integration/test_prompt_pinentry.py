@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from agent_world import Daemon, World
 from cli_parts import Done, Shell, command
+from sealagent.consent.pinentry import HASTE_SECONDS
 from tmux_parts import Pane, required, until
 
 SEAL = "合同专用章"
@@ -62,6 +64,7 @@ def cleared(pane: Pane) -> None:
 
 def asked_to_confirm(pane: Pane) -> None:
     until(lambda: LAST in pane.visible, lambda: pane.visible)
+    time.sleep(HASTE_SECONDS)  # as long as reading takes; a yes before that does not count
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

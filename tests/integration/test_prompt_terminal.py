@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from agent_world import World
 from cli_parts import Done, Shell, command
+from sealagent.client import Agent, AgentError, invisible
 from tmux_parts import Pane, until
 
 SEAL = "测试单位公章"
@@ -75,34 +78,55 @@ def desk(world: World, vectors: Path) -> Iterator[Desk]:
 
 
 def test_one_pin_unlocks_until_the_token_is_locked(desk: Desk) -> None:
+    """And one yes, where the holder says so: the second document is asked about, the third one is not."""
     pin = desk.world.token.user_pin
-    first = desk.seal()
-    desk.pane.shows(PROMPT)
-    for words in (
-        "有程序请求使用您的印章",
-        f"（进程 {first.pid}）",
-        "文件：helloworld.ofd",
-        f"印章：{SEAL}",
-        f"密码钥匙：{desk.world.token.label}（序列号 {desk.world.token.serial}）",
-    ):
-        assert words in desk.pane.screen, words
-    desk.pane.type(pin)
-    assert end(first).status == 0
-    assert end(desk.seal()).status == 0
-    assert desk.asked() == 1
-    assert desk.shell("token", "list", "--json").json["tokens"][0]["unlocked"] is True
+    with Agent(desk.shell.socket) as agent, ThreadPoolExecutor(1) as worker:
 
-    assert desk.shell("token", "lock", desk.world.token.serial).status == 0
-    assert desk.shell("token", "list", "--json").json["tokens"][0]["unlocked"] is False
-    third = desk.seal()
-    desk.pane.shows(PROMPT, times=2)
-    desk.pane.press("C-c")  # the prompt's, not a signal to the daemon
-    cancelled = end(third)
-    assert cancelled.status == 6
-    assert "pin_cancelled" in cancelled.err
-    last = desk.shell("record", "list", "--json").json["records"][-1]
-    assert (last["kind"], last["body"]["reason"]) == ("refused", "pin_cancelled")
-    assert last["body"]["document"]["name"] == "helloworld.ofd"
+        def begin() -> Future[object]:
+            return worker.submit(agent.seal_document, desk.document, seal=SEAL, placements=[invisible()])
+
+        first = begin()
+        desk.pane.shows(PROMPT)
+        for words in (
+            "有程序请求使用您的印章",
+            "操作：在代理已读取的文件上盖章",
+            f"（进程 {os.getpid()}）",
+            "应用：【未配对】",
+            "文件：helloworld.ofd（OFD，1 页）",
+            f"印章：{SEAL}",
+            f"密码钥匙：{desk.world.token.label}（序列号 {desk.world.token.serial}）",
+        ):
+            assert words in desk.pane.screen, words
+        desk.pane.type(pin)
+        first.result(30)
+
+        second = begin()
+        desk.pane.shows("输入“本次”")
+        desk.pane.type("")  # Enter alone is no
+        with pytest.raises(AgentError) as refused:
+            second.result(30)
+        assert refused.value.code == "consent_refused"
+        third = begin()
+        desk.pane.shows("输入“本次”", times=2)
+        desk.pane.type("本次")
+        third.result(30)
+        begin().result(30)
+        assert desk.asked() == 1
+        assert desk.shell("token", "list", "--json").json["tokens"][0]["unlocked"] is True
+
+        assert desk.shell("token", "lock", desk.world.token.serial).status == 0
+        assert desk.shell("token", "list", "--json").json["tokens"][0]["unlocked"] is False
+        again = begin()
+        desk.pane.shows(PROMPT, times=2)
+        desk.pane.press("C-c")  # the prompt's, not a signal to the daemon
+        with pytest.raises(AgentError) as cancelled:
+            again.result(30)
+        assert cancelled.value.code == "pin_cancelled"
+    records = desk.shell("record", "list", "--json").json["records"]
+    reasons = [entry["body"]["reason"] for entry in records if entry["kind"] == "refused"]
+    assert reasons == ["consent_refused", "pin_cancelled"]
+    assert records[-1]["body"]["document"]["name"] == "helloworld.ofd"
+    assert [entry["kind"] for entry in records].count("signed") == 3
     assert pin not in desk.shell("record", "list", "--json").out
 
 
