@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sealagent.callers import store as module
 from sealagent.callers.model import DailyHours, Effect, Grant
 from sealagent.callers.store import Application, CallersStore, drop_application, drop_grant, put_application, put_grant
 from sealagent.errors import SealAgentError
@@ -261,6 +262,27 @@ def test_changed_rows_are_damage(path: Path, damage: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(damage)
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert opening(path) == "callers_damaged"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {3: "anything"},
+        {6: "["},
+        {6: "7"},
+        {8: "25:00", 9: "08:00"},
+        {9: None},
+        {11: "tomorrow"},
+    ],
+    ids=str,
+)
+def test_values_that_nobody_understands_are_damage(path: Path, changes: dict[int, str | None]) -> None:
+    """As a later version of this program may write them: with their digests right."""
+    with closing(CallersStore(path)) as store:
+        _, values = put_grant(GRANTS[1])
+        written = [changes.get(column, value) for column, value in enumerate(values[:-1])]
+        store.write([module._put("permission", tuple(written))])
     assert opening(path) == "callers_damaged"
 
 

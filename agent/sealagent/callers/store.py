@@ -12,11 +12,11 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sealagent.callers.model import DailyHours, Effect, Grant
 from sealagent.errors import SealAgentError
@@ -39,6 +39,8 @@ BUSY_SECONDS = 2.0
 """How long a foreign process that holds the database (a backup, a shell) may keep us waiting."""
 MAX_ROWS = 1_000_000
 """Rows of one table that are read; the program never writes as many."""
+
+T = TypeVar("T")
 
 Statement = tuple[str, Sequence[Any]]
 """SQL and its values."""
@@ -141,11 +143,11 @@ class CallersStore:
 
     def applications(self) -> list[Application]:
         """Return all applications, revoked ones too, oldest first. :raises SealAgentError: ``callers_damaged``."""
-        return [_application(row) for row in self._rows("application", "created, id")]
+        return self._rows("application", "created, id", _application)
 
     def grants(self) -> list[Grant]:
         """Return all grants, oldest first. :raises SealAgentError: ``callers_damaged``."""
-        return [_grant(row) for row in self._rows("permission", "created, id")]
+        return self._rows("permission", "created, id", _grant)
 
     def write(self, statements: Iterable[Statement], *, recount: bool = True) -> None:
         """Carry statements out durably, all or none.
@@ -213,17 +215,16 @@ class CallersStore:
                     database.execute("ROLLBACK")
             raise self._failed(f"cannot be written: {error}") from error
 
-    def _rows(self, table: Literal["application", "permission"], order: str) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows whose digests are right, without them."""
+    def _rows(self, table: str, order: str, read: Callable[[tuple[Any, ...]], T]) -> list[T]:
+        """Return what the rows say, each after a look at its digest."""
         try:
             with self._lock:
                 rows = self._database.execute(
                     f"SELECT * FROM {table} ORDER BY {order} LIMIT {MAX_ROWS}"  # noqa: S608 - words of our own
                 ).fetchall()
-            for row in rows:
-                if _digest(row[:-1]) != row[-1]:
-                    raise ValueError(f"a row of {table} is not what was written")
-                yield row[:-1]
+            if any(_digest(row[:-1]) != row[-1] for row in rows):
+                raise ValueError(f"a row of {table} is not what was written")
+            return [read(row[:-1]) for row in rows]
         except sqlite3.ProgrammingError as error:
             raise self._failed("is closed") from error
         except (*_DAMAGE, *_DAMAGED_VALUE) as error:
