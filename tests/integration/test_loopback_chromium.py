@@ -167,6 +167,23 @@ def test_a_site_is_paired_seals_and_verifies(office: Office) -> None:
     assert again["body"] == sealed["body"]
 
 
+def test_the_page_of_the_documentation_works(office: Office) -> None:
+    """The code that docs/browsers.md shows, as it stands there but for port and seal."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "browsers.md").read_text(encoding="utf-8")
+    code = text[text.index("    const agent = ") :]
+    code = code[: code.index("\n\nKeep the token")].replace("18543", str(office.port)).replace("某某单位公章", SEAL)
+    before = "const [base64] = arguments; let shown; const show = (code) => { shown = code; };\n"
+    office.show()
+    content = base64.b64encode(pack(document_files())).decode()
+    told = office.browser.run(
+        f"{before}{code}\nreturn {{verdict: report.verdict, record: receipt.record, shown}};", content
+    )
+    assert told["verdict"] == "valid"
+    assert f"{told['shown'][:3]} {told['shown'][3:]}" in office.prompted() or told["shown"] in office.prompted()
+    with office.daemon.agent() as agent:
+        assert agent.record(told["record"])["kind"] == "signed"
+
+
 def test_a_page_reads_events_as_they_come(office: Office, body: str) -> None:
     office.show()
     token = office.pair()
