@@ -232,12 +232,13 @@ def test_editing(keys: bytes, pin: bytes, terminal: Terminal) -> None:
     assert asyncio.run(answer(prompter_of("terminal", terminal), terminal, keys)) == pin
 
 
-def test_typed_ahead_is_no_pin(terminal: Terminal) -> None:
-    """What was typed before the prompt was there was meant for something else."""
+@pytest.mark.parametrize("kind", ALL)
+def test_typed_ahead_is_no_pin(kind: str, terminal: Terminal) -> None:
+    """What was typed before the prompt was there was meant for something else, and must not cost a try."""
     terminal.type(b"rm -rf\n")
     while not struct.unpack("i", fcntl.ioctl(terminal.slave, termios.FIONREAD, bytes(4)))[0]:
         time.sleep(0.01)  # the kernel hands it over in its own time
-    assert asyncio.run(answer(prompter_of("terminal", terminal), terminal, b"1234\r")) == b"1234"
+    assert asyncio.run(answer(prompter_of(kind, terminal), terminal, b"1234\r")) == b"1234"
 
 
 @pytest.mark.parametrize("kind", ["pinentry-tty", "terminal"])
