@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,12 +18,13 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from loopback_parts import ORIGIN, OTHER, TOKEN, Behind, dressed, opened_listener, read_answer, refused
+from loopback_parts import ORIGIN, OTHER, TOKEN, Behind, dressed, free_port, opened_listener, read_answer, refused
 from sealagent.api import loopback
 from sealagent.api.loopback import LoopbackListener
 from sealagent.api.pages import FAILURES, WINDOW_SECONDS
@@ -416,3 +418,12 @@ async def _cannot_listen(port: int) -> str:
 
 def test_a_port_that_is_taken_is_named(behind: Behind) -> None:
     assert asyncio.run(_cannot_listen(behind.port)) == "loopback_unusable"
+
+
+def test_a_unit_without_network_sockets_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    here = SimpleNamespace(socket=refuse, AF_INET=socket.AF_INET, SOCK_STREAM=socket.SOCK_STREAM)
+    monkeypatch.setattr(loopback, "socket", here)
+    assert asyncio.run(_cannot_listen(free_port())) == "loopback_unusable"

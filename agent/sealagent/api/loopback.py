@@ -8,6 +8,7 @@ has stopped. What is admitted is written anew and handed to the same application
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import http
 import logging
@@ -73,15 +74,15 @@ class LoopbackListener:
         :param served: the running server of the application. :raises SealAgentError: ``loopback_unusable``.
         """
         self._http = served
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            # Lets it listen again while connections of the last run fade away; nobody can listen beside it.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((ADDRESS, self._port))
-        except OSError as error:
-            listening.close()
-            reason = "another program listens there" if error.errno == errno.EADDRINUSE else str(error.strerror)
-            raise SealAgentError("loopback_unusable", f"{ADDRESS}:{self._port}: {reason}") from error
+        with contextlib.ExitStack() as opened:
+            try:
+                listening = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                # Lets it listen again while connections of the last run fade away; nobody can listen beside it.
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind((ADDRESS, self._port))
+            except OSError as error:
+                raise SealAgentError("loopback_unusable", f"{ADDRESS}:{self._port}: {_reason(error)}") from error
+            opened.pop_all()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Gate(self), sock=listening, backlog=BACKLOG)
 
@@ -277,6 +278,14 @@ class _Gate(asyncio.Protocol):
         transport.close()
         # A client that takes nothing must not hold its place.
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, _abort, transport)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "AF_INET is not among RestrictAddressFamilies= of the agent's systemd unit"
+    return error.strerror or str(error)
 
 
 def _abort(transport: Any) -> None:
