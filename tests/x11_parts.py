@@ -6,6 +6,7 @@ keyboard or can be closed by a key, so a dialog would be tested in a way nobody 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import subprocess
@@ -43,8 +44,9 @@ class Screen:
             self.display = f":{number.readline().strip()}"
         assert self.display != ":", "the X server did not start"
         self._others: list[subprocess.Popen[bytes]] = []
+        self._manager: subprocess.Popen[bytes] | None = None
         if manager:
-            self.start([required("evilwm")])
+            self._manager = self.start([required("evilwm"), "-fn", "fixed"])  # the font that is in the X server itself
 
     def __enter__(self) -> Screen:
         return self
@@ -77,11 +79,15 @@ class Screen:
         return done.stdout.strip()
 
     def windows(self, title: str) -> list[str]:
-        """Return the ids of the windows that are shown with a title (a regular expression)."""
-        return self.xdotool("search", "--onlyvisible", "--name", title).split()
+        """Return the ids of the windows that are shown and have this in their title.
+
+        Xdotool's own search does not read the Chinese titles that GTK writes (WM_NAME as COMPOUND_TEXT).
+        """
+        found = self.xdotool("search", "--onlyvisible", "--name", ".*").split()
+        return [window for window in found if title in self.xdotool("getwindowname", window)]
 
     def shown(self, title: str) -> str:
-        """Wait until a window with this title is there, and has the keyboard; return its id."""
+        """Wait until a window with this title is there; return its id."""
         until(lambda: bool(self.windows(title)), lambda: f"no window {title!r}")
         return self.windows(title)[0]
 
@@ -101,12 +107,35 @@ class Screen:
             self.xdotool("key", key)
             time.sleep(0.05)
 
-    def close_window(self) -> None:
-        """Close the window that has the focus, as the window manager does it: it asks the window to go."""
-        self.press("ctrl+alt+Escape")
+    def close_window(self, window: str) -> None:
+        """Ask a window to go, as a window manager does when its button is pressed (ICCCM, 4.2.8.1).
 
-    def click(self, x: int, y: int) -> None:
-        self.xdotool("mousemove", str(x), str(y), "click", "1")
+        A key of the window manager would do, were it not for the dialogs that keep the keyboard to themselves.
+        """
+        with _display(self.display) as (x11, display):
+            message = _ClientMessage(type=_CLIENT_MESSAGE, window=int(window), format=32)
+            message.message_type = x11.XInternAtom(display, b"WM_PROTOCOLS", 0)
+            message.data[0] = x11.XInternAtom(display, b"WM_DELETE_WINDOW", 0)
+            assert x11.XSendEvent(display, int(window), 0, 0, ctypes.byref(message))
+            x11.XSync(display, 0)
+
+    def children(self, window: str) -> list[str]:
+        """Return the ids of the windows in a window."""
+        with _display(self.display) as (x11, display):
+            root, parent, count = ctypes.c_ulong(), ctypes.c_ulong(), ctypes.c_uint()
+            found = ctypes.POINTER(ctypes.c_ulong)()
+            more = (ctypes.byref(root), ctypes.byref(parent), ctypes.byref(found), ctypes.byref(count))
+            assert x11.XQueryTree(display, int(window), *more)
+            return [str(found[index]) for index in range(count.value)]
+
+    def click(self, x: int, y: int, button: int = 1) -> None:
+        self.xdotool("mousemove", str(x), str(y), "click", str(button))
+
+    def place(self, window: str) -> tuple[int, int, int, int]:
+        """Return left, top, width and height of a window."""
+        lines = self.xdotool("getwindowgeometry", "--shell", window).splitlines()
+        said = dict(line.split("=") for line in lines)
+        return int(said["X"]), int(said["Y"]), int(said["WIDTH"]), int(said["HEIGHT"])
 
     def picture(self, name: str | None = None) -> Image.Image:
         """Return what is on the screen. :param name: under which it is kept in ``build/screens``."""
@@ -117,10 +146,50 @@ class Screen:
         return image
 
     def close(self) -> None:
+        managed = self._manager is None or self._manager.poll() is None
         for process in [*self._others, self._server]:
             process.terminate()
             process.wait(10)
         self._others.clear()
+        assert managed, "the window manager ended before its screen"
+
+
+_CLIENT_MESSAGE = 33
+
+
+class _ClientMessage(ctypes.Structure):
+    """XClientMessageEvent (Xlib.h), as long as an XEvent."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("rest", ctypes.c_long * 24),
+    )
+
+
+@contextmanager
+def _display(name: str) -> Iterator[tuple[ctypes.CDLL, int]]:
+    """Open a connection of our own to a screen."""
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    x11.XInternAtom.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    x11.XSendEvent.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
+    x11.XQueryTree.argtypes = [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 4]
+    x11.XSync.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
+    display = x11.XOpenDisplay(name.encode())
+    assert display, f"there is no screen {name}"
+    try:
+        yield x11, display
+    finally:
+        x11.XCloseDisplay(display)
 
 
 def _xwd(data: bytes) -> Image.Image:
@@ -137,7 +206,7 @@ def other_window(screen: Screen) -> Iterator[str]:
     code = "import tkinter; r = tkinter.Tk(); r.title('elsewhere'); r.geometry('200x100+5+5'); r.mainloop()"
     process = screen.start([sys.executable, "-c", code])
     try:
-        yield screen.shown("^elsewhere$")
+        yield screen.shown("elsewhere")
     finally:
         process.terminate()
         process.wait(10)

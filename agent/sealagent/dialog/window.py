@@ -330,6 +330,8 @@ class Window:
         try:
             root.mainloop()
         finally:
+            root.withdraw()
+            root.winfo_pointerx()  # a question to the X server sends all that waits to be sent: the window goes now
             root.destroy()
         return self._answer or Answer.CLOSED
 
