@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,31 @@ def test_a_key_that_always_authenticates(world: World, vectors: Path) -> None:
     assert kinds.count("signed") == 3
     assert kinds.count("intent") == kinds.count("signed") + kinds.count("failed")
     assert kinds.count("refused") >= 2
+
+
+def test_the_end_of_a_program_ends_its_prompt(world: World, vectors: Path) -> None:
+    """A prompt that stays open would let its answer serve a program that is gone, or whoever has its number next."""
+    add_seal(world)
+    program, pid = world.directory / "pinentry", world.directory / "pinentry.pid"
+    program.write_text(
+        f'#!/bin/sh\necho $$ > {pid}\necho OK\nwhile read -r line; do\n  case "$line" in\n'
+        "  GETPIN) exec sleep 60;;\n  *) echo OK;;\n  esac\ndone\n"
+    )
+    program.chmod(0o755)
+    world.settings["pin"] = {"source": "pinentry", "pinentry": str(program)}
+    shell = Shell.of(world.start())
+    sealing = (
+        f"from sealagent.client import Agent, invisible\n"
+        f"Agent({str(shell.socket)!r}).seal_document({str(vectors / 'helloworld.ofd')!r}, seal={SEAL!r}, "
+        f"placements=[invisible()])"
+    )
+    with subprocess.Popen([sys.executable, "-c", sealing], stderr=subprocess.DEVNULL) as asking:
+        until(pid.exists, lambda: "there is no prompt")
+        asking.kill()
+    with Agent(shell.socket) as agent:
+
+        def refused() -> bool:
+            return any(entry["body"].get("reason") == "caller_gone" for entry in agent.records()["records"])
+
+        until(refused, lambda: f"the records are {agent.records()}")
+        until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), lambda: "the prompt is still there")

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from host_parts import eventually
 from sealagent.daemon import presence
 from sealagent.daemon.presence import Presence
 from sealagent.events import Event
+from sealdrivers.contract import PinState, TokenInfo
 from sealdrivers.host.service import HostedTokens, Timeouts
 from sealdrivers.presence import UsbKey, UsbList, UsbMonitorUnavailable
 from sealdrivers.vendors import vendor_table
@@ -91,3 +93,25 @@ def test_a_quick_replug_is_one_pair(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fault_of_ours_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     events, _ = watch(monkeypatch, [NOTHING, RuntimeError("unforeseen"), there()])
     assert [event.name for event in events] == ["usb_inserted"]
+
+
+def test_who_keeps_windows_hears_of_a_pulled_token_before_everybody_else() -> None:
+    token = TokenInfo("pkcs11:x", "x", "1", "", "", "/none", "pkcs11", True, False, False, False, PinState())
+    told: list[Event | str] = []
+
+    class Pulled(HostedTokens):
+        async def poll(self, *, quick: bool = False) -> tuple[list[TokenInfo], list[TokenInfo]]:
+            return [], [] if told else [token]
+
+    async def scene() -> None:
+        watcher = Presence(
+            Pulled([], Timeouts()), None, told.append, every=EVERY, changed=lambda: None, removed=told.append
+        )
+        await watcher.begin()
+        task = asyncio.create_task(watcher.run())
+        await eventually(lambda: len(told) == 2, "the event")
+        task.cancel()
+        await asyncio.wait((task,))
+
+    asyncio.run(scene())
+    assert told == ["pkcs11:x", Event("token_removed", {"token": "pkcs11:x", "label": "x"})]
