@@ -27,7 +27,7 @@ from sealagent.pki.certificates import load_certificates
 from sealagent.pki.trust import TrustStore
 from sealagent.records.ledger import Ledger
 from sealagent.seals.store import SealStore
-from sealagent.signing.authorize import Decide
+from sealagent.signing.authorize import Authorizer, Decide
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import SigningLine
 from sealagent.signing.recording import Recorder
@@ -99,6 +99,8 @@ class Line:
     line: SigningLine
     clock: Clockwork
     events: list[Event]
+    recorder: Recorder
+    authorizer: Authorizer
 
     def entries(self) -> list[tuple[str, str | None]]:
         """Return kind and reason of each entry."""
@@ -154,13 +156,14 @@ async def opened_line(
         async with hosted(spec(token, workers)) as tokens:
             trust = TrustStore(tuple(roots))
             inventory = Inventory(tokens, SealStore(directory / "seals"), lambda: trust, clock, strict=False)
+            recorder = Recorder(ledger)
             unlocker = Unlocker(tokens, prompter, clock, events.append, idle_seconds=idle, absolute_seconds=absolute)
             signing = build_signing(
                 tokens=tokens,
                 inventory=inventory,
                 unlocker=unlocker,
                 ledger=ledger,
-                recorder=Recorder(ledger),
+                recorder=recorder,
                 evidence=EvidenceStore(directory / "evidence"),
                 clock=clock,
                 publish=events.append,
@@ -169,4 +172,5 @@ async def opened_line(
                 decide=decide or allow_everything,
                 grants=GrantBook(callers, clock),
             )
-            yield Line(tokens, inventory, unlocker, ledger, signing.line, clock, events)
+            parts = (signing.line, clock, events, recorder, signing.authorizer)
+            yield Line(tokens, inventory, unlocker, ledger, *parts)

@@ -86,6 +86,13 @@ BATCHES: dict[str, Problem] = {
         "See its result: `sealagent batch show ID`; a document that failed goes into a new batch once it is mended.",
         "请查看结果：sealagent batch show ID；失败的文件修复后请列入新批次。",
     ),
+    "prompt_not_now": Problem(
+        409,
+        "The holder would have to be asked first",
+        "须先询问持有人",
+        "Nothing: the batch asks with one item, and goes on with this one afterwards.",
+        "无需处理：批次会先以一个项目询问，随后继续处理本项目。",
+    ),
     "batch_store_failed": Problem(
         507,
         "The agent cannot keep its batches",

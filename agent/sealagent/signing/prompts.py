@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
 from sealagent.callers.peer import Caller
 from sealagent.consent.prompter import RequestingProgram
 from sealagent.errors import SealAgentError
 
-__all__ = ["Gone", "Prompts"]
+__all__ = ["Gone", "Prompts", "asking_nobody"]
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,23 @@ Gone = Callable[[Caller], Awaitable[None]]
 
 async def _never(caller: Caller) -> None:
     await asyncio.Event().wait()
+
+
+_may_ask: ContextVar[bool] = ContextVar("may_ask", default=True)
+
+
+@contextmanager
+def asking_nobody() -> Iterator[None]:
+    """Let nothing that this task does within the block ask the holder: it ends with ``prompt_not_now`` instead.
+
+    For work of which much is under way at once. Behind a prompt no second one may stand, or a PIN that was wrong would
+    be asked for again before anybody has taken note of it.
+    """
+    before = _may_ask.set(False)
+    try:
+        yield
+    finally:
+        _may_ask.reset(before)
 
 
 class Prompts:
@@ -44,8 +62,11 @@ class Prompts:
     async def open(self, caller: RequestingProgram | None) -> AsyncIterator[None]:
         """Run a block that waits for the holder.
 
-        :raises SealAgentError: ``agent_stopping``: the agent ends; ``caller_gone``: nobody waits for the answer.
+        :raises SealAgentError: ``agent_stopping``: the agent ends; ``caller_gone``: nobody waits for the answer;
+            ``prompt_not_now``: whoever does this promised to ask nobody (:func:`asking_nobody`).
         """
+        if not _may_ask.get():
+            raise SealAgentError("prompt_not_now", "the holder would have to be asked, which one at a time may do")
         if self._closed:
             raise _stopping()
         watching: asyncio.Task[None] | None = None

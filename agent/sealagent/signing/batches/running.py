@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, BinaryIO, Protocol
 
 from sealagent.callers.peer import Caller
@@ -19,6 +20,7 @@ from sealagent.signing.batches.shelf import Live, Shelf
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import DocumentJob
 from sealagent.signing.performing import Once
+from sealagent.signing.prompts import asking_nobody
 from sealagent.signing.receipts import Receipt
 from sealagent.signing.recording import what_went_wrong
 from sealagent.signing.unlock import Unlocker
@@ -102,18 +104,36 @@ class Runner:
                 raise SealAgentError("idempotency_result_gone", f"the signature of item {number} is no longer kept")
             return await self._line.seal_document(caller, job, source, out, approval=approval, item=item, once=once)
         self._begin(live, number)
+
+        async def sealed() -> Receipt:
+            return await self._line.seal_document(caller, job, source, out, approval=approval, item=item, once=once)
+
         try:
-            receipt = await self._line.seal_document(caller, job, source, out, approval=approval, item=item, once=once)
+            receipt = await self._one_asks(live, sealed)
         except BaseException as error:
             await self._fell(live, number, error)
             raise
         self._signed(live, number, receipt)
         return receipt
 
+    @staticmethod
+    async def _one_asks(live: Live, sealed: Callable[[], Awaitable[Receipt]]) -> Receipt:
+        """Seal a document beside others of its batch, of which one at a time may ask for the PIN."""
+        if live.door.locked():
+            try:
+                with asking_nobody():
+                    return await sealed()
+            except SealAgentError as error:
+                if error.code != "prompt_not_now":
+                    raise
+        async with live.door:
+            live.batch.progress.require_open()  # it may have been stopped by the PIN of the one before
+            return await sealed()
+
     async def sign_all(self, live: Live, caller: Caller) -> None:
         """Sign every digest that waits, until the batch is done or stands still. Never raises but when cancelled."""
         flight = _Flight()
-        live.standing = False
+        live.standing = live.must_ask = False
         try:
             await self._sign_all(live, caller, flight)
         except (SealAgentError, DriverError) as error:
@@ -140,28 +160,29 @@ class Runner:
         while not live.standing and (number := progress.next_pending()) is not None:
             progress.require_open()
             unlocked = session == self._unlocker.session(token) and (not needs_pin or self._unlocker.is_unlocked(token))
-            alone = not (many and unlocked)
+            alone = not (many and unlocked) or live.must_ask
             if flight.full or (alone and flight.tasks):
                 await flight.moved()
                 continue
             self._begin(live, number)
-            task = flight.start(self._one(live, caller, number))
+            task = flight.start(self._one(live, caller, number, alone=alone))
             if alone:  # it may ask for the PIN: nothing waits behind its prompt to ask once more
                 live.asking = task
                 await flight.landed()
-                live.asking, session = None, self._unlocker.session(token)
+                live.asking, live.must_ask, session = None, False, self._unlocker.session(token)
                 flight.begin()
         while flight.tasks and not live.standing:
             await flight.moved()
 
-    async def _one(self, live: Live, caller: Caller, number: int) -> None:
-        """Sign one digest that was begun."""
+    async def _one(self, live: Live, caller: Caller, number: int, *, alone: bool) -> None:
+        """Sign one digest that was begun; only one that is alone may ask for the PIN."""
         order, item = live.batch.order, live.batch.item(number)
         once, approval, _ = self._terms(live.batch, number)
         try:
-            _, receipt = await self._line.sign_item(
-                caller, order.key, order.mechanism, item.digest, item.name, approval=approval, once=once
-            )
+            with nullcontext() if alone else asking_nobody():
+                _, receipt = await self._line.sign_item(
+                    caller, order.key, order.mechanism, item.digest, item.name, approval=approval, once=once
+                )
         except asyncio.CancelledError as error:
             await self._fell(live, number, error)
             raise
@@ -190,6 +211,11 @@ class Runner:
         if _lies_in_item(error):
             live.batch.results[number] = Result(code, str(reason["detail"])[:MAX_DETAIL])
             progress.failed(number)
+            self._shelf.changed(live, number)
+            return
+        if code == "prompt_not_now":
+            live.must_ask = True
+            progress.returned(number)
             self._shelf.changed(live, number)
             return
         if code in STOPPING:

@@ -35,12 +35,16 @@ class Live:
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     later: asyncio.Task[None] | None = None
     """Writes what changed, soon."""
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the document that may ask for the PIN."""
     runner: asyncio.Task[None] | None = None
     """Signs its digests."""
     asking: asyncio.Task[None] | None = None
     """Signs the one item that may ask for the PIN."""
     standing: bool = False
     """Something that does not lie in an item failed while its digests were signed."""
+    must_ask: bool = False
+    """The next digest has to ask the holder, so it goes alone."""
     told: float = float("-inf")
     """When an event was published last."""
 
