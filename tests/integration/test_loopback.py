@@ -386,6 +386,20 @@ def test_connections_are_bounded_and_silent_ones_end(behind: Behind, monkeypatch
     assert behind.ask().status == 200
 
 
+def test_a_page_cannot_fill_the_log(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sealagent.api.loopback")
+    monkeypatch.setattr(loopback, "LOG_SECONDS", 1e9)
+    for _ in range(loopback.LOG_LINES + 20):
+        assert behind.ask(Origin="null").code == "origin_not_allowed"
+    assert caplog.text.count("origin_not_allowed") == loopback.LOG_LINES
+    monkeypatch.setattr(loopback, "LOG_SECONDS", 0)
+    behind.ask(Origin="null")
+    assert "20 further refusals of pages were not logged" in caplog.text
+    assert caplog.text.count("origin_not_allowed") == loopback.LOG_LINES + 1
+
+
 def test_it_listens_on_this_machine_only_and_not_beside_another(behind: Behind) -> None:
     with socket.socket() as beside:
         beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

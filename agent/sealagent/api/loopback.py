@@ -13,6 +13,7 @@ import errno
 import http
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -41,6 +42,9 @@ HEAD_SECONDS = 10.0
 """A head must be there within this; browsers send it whole."""
 CLOSE_SECONDS = 2.0
 """A refusal must be taken within this."""
+LOG_LINES = 120
+"""Refusals that are logged in :data:`LOG_SECONDS`: any page can cause as many as it likes."""
+LOG_SECONDS = 60.0
 LOOKERS = 2
 """Threads that look for the programs at the other ends: their own, since any page can make the agent look, and what
 seals and records works in threads, too."""
@@ -65,6 +69,8 @@ class LoopbackListener:
         self.gates: set[_Gate] = set()
         self._server: asyncio.Server | None = None
         self._http: web.Server | None = None
+        self._logged: deque[float] = deque(maxlen=LOG_LINES)
+        self._unlogged = 0
         self._lookers = ThreadPoolExecutor(LOOKERS, thread_name_prefix="page-peer")
         app.on_response_prepare.append(self._dress)
 
@@ -98,6 +104,18 @@ class LoopbackListener:
     async def look(self, sock: socket.socket, accepted: int) -> Caller:
         """Identify the program at the other end. :raises SealAgentError: it is not to be found, or another user's."""
         return await asyncio.get_running_loop().run_in_executor(self._lookers, self._peer, sock, accepted)
+
+    def note(self, text: str, *values: object) -> None:
+        """Log a refusal, unless too many were."""
+        now = asyncio.get_running_loop().time()
+        if len(self._logged) == LOG_LINES and now - self._logged[0] < LOG_SECONDS:
+            self._unlogged += 1
+            return
+        if self._unlogged:
+            log.warning("%d further refusals of pages were not logged", self._unlogged)
+            self._unlogged = 0
+        self._logged.append(now)
+        log.info(text, *values)
 
     def serve(self, transport: asyncio.Transport, caller: Caller) -> asyncio.Protocol:
         """Return the server's end of a connection, on which this caller will be found."""
@@ -245,7 +263,7 @@ class _Gate(asyncio.Protocol):
         """Give the server the body and no more: what comes after it would be another request."""
         assert self._behind is not None
         if len(data) > self._left:
-            log.info("a page sent more than the body it announced; the connection is cut")
+            self._listener.note("a page sent more than the body it announced; the connection is cut")
             if self._transport is not None:
                 self._transport.abort()
             return
@@ -255,9 +273,11 @@ class _Gate(asyncio.Protocol):
     def _refuse(self, error: SealAgentError | DriverError, head: Head | None) -> None:
         origin = self._listener.rules.origin(head) if head is not None else None
         if head is not None:
-            log.info("page of %s: %s %r: %s: %r", origin, head.method, head.path[:200], error.code, error.message)
+            self._listener.note(
+                "page of %s: %s %r: %s: %r", origin, head.method, head.path[:200], error.code, error.message
+            )
         else:
-            log.info("page: %s: %r", error.code, error.message)
+            self._listener.note("page: %s: %r", error.code, error.message)
         status, body = problem_octets(error)
         headers = [*answer_headers(origin), ("Content-Type", PROBLEM_MEDIA_TYPE)]
         if isinstance(error, SealAgentError) and isinstance(wait := error.facts.get("retry_after"), int):
