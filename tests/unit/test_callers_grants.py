@@ -102,6 +102,8 @@ def test_an_unknown_format_or_seal_matches_no_limit_on_it(book: GrantBook) -> No
     book.add(grant(operation=Operation.RAW, formats=("ofd",)))
     book.add(grant(operation=Operation.RAW, seal="seal-1"))
     assert book.matching(CALLER, Use(Operation.RAW, KEY, TOKEN), NOW) == []
+    forbidden = book.add(grant(operation=Operation.RAW, formats=("ofd",), effect=Effect.DENY, id="no"))
+    assert book.matching(CALLER, Use(Operation.RAW, KEY, TOKEN), NOW) == [forbidden]
 
 
 def test_a_counted_grant_serves_no_batch_that_is_larger(book: GrantBook) -> None:

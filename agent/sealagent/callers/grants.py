@@ -64,7 +64,8 @@ def mismatch(grant: Grant, use: Use, now: datetime) -> str | None:
         return "it is for another seal"
     if grant.key is not None and grant.key not in (use.key, use.token):
         return "it is for another key"
-    if grant.formats and use.format not in grant.formats:
+    unknown = use.format is None and grant.effect is Effect.DENY  # what cannot be looked into escapes no prohibition
+    if grant.formats and use.format not in grant.formats and not unknown:
         return f"it is for {', '.join(grant.formats)} only"
     if grant.session is not None and grant.session[0] != use.token:
         return "it is for a session of another token"
