@@ -141,10 +141,13 @@ class Owner:
 class HostileBus:
     """The other end of a bus's socket, which greets like one and then sends what it likes.
 
-    :param pieces: what it sends, after the first answers; an ``int`` is a pause in milliseconds.
+    :param pieces: what it sends, after the first answers; an ``int`` is a pause in milliseconds, and octets in a list
+        come with a file descriptor for each time they are in it.
     """
 
-    def __init__(self, path: Path, pieces: Callable[[], Iterator[bytes | int]], *, polite: int = 99) -> None:
+    def __init__(
+        self, path: Path, pieces: Callable[[], Iterator[bytes | int | list[bytes]]], *, polite: int = 99
+    ) -> None:
         self.address = f"unix:path={path}"
         self.visits = 0
         self._pieces = pieces
@@ -173,6 +176,8 @@ class HostileBus:
                         return
                     if isinstance(piece, int):
                         self._closing.wait(piece / 1000)
+                    elif isinstance(piece, list):
+                        socket.send_fds(peer, piece[:1], [self._listening.fileno()] * len(piece))
                     else:
                         self._send(peer, piece)
                 while not self._ended:
@@ -196,6 +201,9 @@ class HostileBus:
                 received += peer.recv(4096)
             except TimeoutError:
                 return  # it waits for us
+            if received.startswith(b"NEGOTIATE_UNIX_FD\r\n"):
+                peer.sendall(b"AGREE_UNIX_FD\r\n")
+                received = received.partition(b"\r\n")[2]
             received = received.removeprefix(b"BEGIN\r\n")
             while len(received) >= 16:
                 fields = struct.unpack("<I", received[12:16])[0]

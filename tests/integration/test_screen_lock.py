@@ -405,6 +405,23 @@ def test_a_signal_with_a_destination_does_not_count_whatever_it_says(tmp_path: P
     run(scene)
 
 
+def test_descriptors_that_nobody_asked_for_are_closed(tmp_path: Path) -> None:
+    async def scene() -> None:
+        sleep = signal(f"{LOGIND}.Manager", "PrepareForSleep", "b", True, path=MANAGER)
+        many = [[UNWANTED] * 3, [UNWANTED] * 200, [sleep] * 2, [UNWANTED[:40]], UNWANTED[40:], 500, 5000]
+        hostile, tokens = HostileBus(tmp_path / "bus", lambda: iter(many)), Tokens()
+        before = open_descriptors()
+        try:
+            async with watching(tokens, environment(system=hostile.address), heard="system"):
+                await eventually(lambda: tokens.locked == 1, "the lock")
+                await asyncio.sleep(0.1)
+                assert open_descriptors() <= before + 2  # both ends of the connection
+        finally:
+            hostile.close()
+
+    run(scene)
+
+
 @pytest.mark.parametrize("polite", [0, 1])
 def test_a_bus_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, polite: int) -> None:
     monkeypatch.setattr(bus_module, "CALL_SECONDS", 0.2)
