@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from agent_world import Daemon, World
+from agent_world import Daemon, World, until
 from chromium_parts import Chromium, Page, Pages
 from loopback_parts import free_port
 from ofd_samples import document_files, pack
@@ -99,7 +99,10 @@ class Office:
 
 
 def _pinentry(folder: Path, pin: str) -> tuple[Path, Path]:
-    """Write a holder who types the PIN and agrees, after having read; return the program and what it was shown."""
+    """Write a holder who types the PIN and agrees, after having read; return the program and what it was shown.
+
+    While there is a file ``hesitates`` in the folder, the holder does not answer.
+    """
     program, heard = folder / "pinentry", folder / "heard"
     program.write_text(
         "#!/bin/sh\necho OK hello\nwhile read -r line; do\n"
@@ -107,7 +110,7 @@ def _pinentry(folder: Path, pin: str) -> tuple[Path, Path]:
         '  case "$line" in\n'
         "    'GETINFO flavor') echo D script; echo OK;;\n"
         f"    GETPIN*) echo D {pin}; echo OK;;\n"
-        "    CONFIRM*) sleep 0.6; echo OK;;\n"
+        f"    CONFIRM*) while [ -e {folder / 'hesitates'} ]; do sleep 0.1; done; sleep 0.6; echo OK;;\n"
         "    BYE*) echo OK; exit 0;;\n"
         "    *) echo OK;;\n  esac\ndone\n"
     )
@@ -225,6 +228,26 @@ def test_a_token_is_one_sites_and_one_programs(office: Office) -> None:
     with office.daemon.agent() as agent:
         [misuse] = agent.records(after=before)["records"]
     assert (misuse["kind"], misuse["body"]["reason"]) == ("refused", "token_misused")
+
+
+def test_a_prompt_ends_with_the_browser_that_asked(office: Office) -> None:
+    office.show()
+    (office.prompts.parent / "hesitates").touch()
+    script = """
+    const [agent] = arguments;
+    const headers = {"Content-Type": "application/json"};
+    const post = (path, body) => fetch(agent + path, {method: "POST", headers, body: JSON.stringify(body)});
+    const offer = await (await post("/v1/pairings", {name: "Office"})).json();
+    post(`/v1/pairings/${offer.id}/complete`, {secret: offer.secret});  // not waited for
+    """
+    office.browser.run(script, office.agent)
+    until(lambda: "CONFIRM" in office.prompted())
+    office.browser.close()
+    until(lambda: "caller_gone" in office.daemon.said())
+    with office.daemon.agent() as agent:
+        [entry] = agent.records()["records"]
+        assert agent.applications() == []
+    assert (entry["kind"], entry["body"]["reason"]) == ("refused", "caller_gone")
 
 
 def test_without_the_browsers_permission_nothing_leaves_it(office: Office) -> None:
