@@ -475,6 +475,29 @@ def test_a_lock_in_the_middle_lets_one_item_ask_for_the_pin(stage: Stage) -> Non
     play(stage, scene)
 
 
+@pytest.mark.parametrize("number", [1, 50, 100])
+def test_an_item_that_would_have_to_ask_goes_back_and_is_taken_alone(stage: Stage, number: int) -> None:
+    async def scene(opened: Open) -> None:
+        batch = await opened.approved(digests(100))
+        opened.device.faults[number] = [SealAgentError("prompt_not_now", "not now")]
+        beside: list[int] = []
+
+        async def watch(item: int) -> None:
+            await asyncio.sleep(0.001)
+            if item == number:
+                beside.append(opened.device.now)
+
+        opened.device.before = watch
+        await opened.batches.run(CALLER, batch.id)
+        await opened.batches.settled(CALLER, batch.id, 30)
+        assert state_of(batch) is BatchState.DONE
+        assert len(beside) == 2
+        assert beside[1] == 1
+        assert len(opened.device.made) == 100
+
+    play(stage, scene)
+
+
 def test_unplugged_in_the_middle_of_digests(stage: Stage) -> None:
     async def scene(opened: Open) -> None:
         batch = await opened.approved(digests(100))

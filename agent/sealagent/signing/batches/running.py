@@ -14,7 +14,7 @@ from sealagent.clock import Clock
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.records.ledger import Ledger
 from sealagent.signing.authorize import Approval
-from sealagent.signing.batches.machine import BatchState, ItemState
+from sealagent.signing.batches.machine import ItemState
 from sealagent.signing.batches.model import Batch, ItemApproval, Result
 from sealagent.signing.batches.shelf import Live, Shelf
 from sealagent.signing.inventory import Inventory
@@ -146,8 +146,6 @@ class Runner:
             log.exception("batch %s failed", live.batch.id)
             live.batch.progress.pause("internal_error")
         finally:
-            if live.batch.progress.state is BatchState.STOPPED:
-                flight.cancel()  # one of them may wait for its turn to ask for the PIN again
             await flight.landed()
             await self._shelf.settle(live)
 
@@ -157,7 +155,13 @@ class Runner:
         token, needs_pin = key.token.uri, key.token.login_required
         many = not await self._inventory.always_authenticates(key)
         session: int | None = None
-        while not live.standing and (number := progress.next_pending()) is not None:
+        while not live.standing:
+            number = progress.next_pending()
+            if number is None:
+                if not flight.tasks:
+                    return
+                await flight.moved()  # one of them may come back, to ask
+                continue
             progress.require_open()
             unlocked = session == self._unlocker.session(token) and (not needs_pin or self._unlocker.is_unlocked(token))
             alone = not (many and unlocked) or live.must_ask
@@ -171,8 +175,6 @@ class Runner:
                 await flight.landed()
                 live.asking, live.must_ask, session = None, False, self._unlocker.session(token)
                 flight.begin()
-        while flight.tasks and not live.standing:
-            await flight.moved()
 
     async def _one(self, live: Live, caller: Caller, number: int, *, alone: bool) -> None:
         """Sign one digest that was begun; only one that is alone may ask for the PIN."""
