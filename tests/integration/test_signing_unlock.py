@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from host_parts import eventually, run, stop, workers
+from host_parts import eventually, find, run, stop, workers
 from line_parts import CALLER, Holder, Line, opened_line
 from sealagent.callers.peer import Caller
 from sealagent.callers.processes import look_at
@@ -426,5 +426,21 @@ def test_a_machine_that_slept_locks_every_token(tmp_path: Path, token: SoftToken
             assert len(holder.asked) == 2
             watching.cancel()
             await asyncio.wait((watching,))
+
+    run(scene)
+
+
+def test_a_stored_pin_opens_one_window_for_all(tmp_path: Path, token: SoftToken) -> None:
+    """Nobody typed it for a program; a server would log out and in again with every process that asks."""
+
+    async def scene() -> None:
+        holder = Holder(token.user_pin)
+        holder.person = False
+        async with opened_line(tmp_path, token, holder) as line:
+            info = await find(line.tokens, token)
+            for pid in range(3):
+                async with line.unlocker.unlocked(info, Occasion(replace(CALLER, pid=pid))):
+                    pass
+            assert len(holder.asked) == 1
 
     run(scene)

@@ -182,7 +182,7 @@ class Unlocker:
             that the last try may be spent; ``consent_refused``, ``consent_unavailable``, ``caller_gone``,
             ``agent_stopping``.
         """
-        known, caller, task = self._known(token.uri), _window_of(occasion.caller), asyncio.current_task()
+        known, caller, task = self._known(token.uri), self._window_of(occasion.caller), asyncio.current_task()
         question = _question(token, occasion, offer_session) if ask else None
         entered = await self._entered(known, token, caller, occasion, question)
         known.inside[task] += 1
@@ -282,7 +282,7 @@ class Unlocker:
                 await self._log_in(known, token_uri, entered, session)
                 known.held = True
                 self._unlocked.set()
-                if _lasting(occasion.caller):
+                if not self.person or _lasting(occasion.caller):
                     known.windows.opened(caller, self._now())
                 unlocked = self._enter(known, caller, "device" if on_device else "pin", consent or entered.consent)
         self._pins.accepted(token_uri)
@@ -353,6 +353,10 @@ class Unlocker:
             self._unlocked.clear()
 
     # What is known
+
+    def _window_of(self, caller: RequestingProgram | None) -> str | None:
+        """Return whose window a caller uses. A stored PIN is asked for nobody's sake: one window serves all."""
+        return _window_of(caller) if self.person else None
 
     def _now(self) -> float:
         return self._clock().timestamp()
