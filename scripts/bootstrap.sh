@@ -14,10 +14,12 @@ venv=$1
 # pcscd, vsmartcard-vpcd and opensc-pkcs11 are the smart-card stack of the tests, which start their own pcscd; the package's
 # service is socket-activated where there is systemd, and does nothing elsewhere.
 # dbus-daemon and dbus-bin: private buses on which the tests lock the screen, and dbus-send for signals of strangers.
+# pinentry-gtk2 and pinentry-qt: graphical prompts, on the screen of xvfb (35 MB on disk, most of it Qt); xdotool types
+# and clicks, and evilwm is the smallest window manager: without one no window has the focus, or can be closed.
 # The font is a Song face of 1.7 MB, the smallest one that draws a Chinese seal as seals are drawn.
 packages=(softhsm2 openssl pinentry-tty pinentry-curses tmux unzip curl procps fonts-arphic-gbsn00lp
     gcc make libc6-dev libssl-dev libusb-1.0-0 umockdev pcscd vsmartcard-vpcd opensc-pkcs11
-    dbus-daemon dbus-bin)
+    dbus-daemon dbus-bin pinentry-gtk2 pinentry-qt xvfb xdotool evilwm)
 # chromium and its driver: pages and extensions in a real browser (120 MB to fetch, 440 MB on disk). Ubuntu has it as a
 # snap only, which no test can drive: there, the tests say that it is missing.
 [[ $(sed -n 's/^ID=//p' /etc/os-release 2>/dev/null) == ubuntu ]] || packages+=(chromium chromium-driver)
@@ -63,6 +65,19 @@ find_python() {
     done
     die "Python 3.11 or newer is needed, and none of these is one: ${PYTHON:-python3.13 python3.12 python3.11 python3}" \
         "(install python3.11 or newer, or name one with PYTHON=…)"
+}
+
+# Tk for our own dialog and its tests: a package of its own where Python is the distribution's. Any other Python was built
+# with Tk or without; set-up goes on without it, and the tests say what is missing.
+install_tk() {
+    "$venv/bin/python" -c 'import _tkinter' 2>/dev/null && return
+    local base
+    base=$("$venv/bin/python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
+    if command -v dpkg-query >/dev/null && dpkg-query -S "$base" >/dev/null 2>&1; then
+        install_packages python3-tk
+    else
+        say "$base was built without Tk; the tests of our own dialog will say so"
+    fi
 }
 
 # Prints what the virtual environment was made from; it is made anew when this changes.
@@ -117,6 +132,7 @@ if [[ $venv_was != "$(venv_key)" ]]; then
     make_venv
     project_was=
 fi
+install_tk
 if [[ $project_was != "$(project_key)" ]]; then
     pip_install --no-deps --no-build-isolation --editable .
     printf '%s\n' "$(venv_key)" "$(project_key)" >"$stamp"

@@ -12,12 +12,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from tmux_parts import required, until
 
@@ -145,6 +145,21 @@ class Screen:
             image.save(BUILD / "screens" / f"{name}.png")
         return image
 
+    def drawn(self, text: str) -> Image.Image:
+        """Return what a text of our own dialog looks like, without the white around it."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", _DRAW, text], env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            width, height = (int(number) for number in process.stdout.readline().split())
+            image = self.picture().crop((0, 0, width, height))
+        finally:
+            process.communicate(timeout=10)
+        box = ImageChops.difference(image, Image.new("RGB", image.size, "white")).getbbox()
+        assert box is not None, f"{text!r} is not drawn"
+        return image.crop(box)
+
     def close(self) -> None:
         managed = self._manager is None or self._manager.poll() is None
         for process in [*self._others, self._server]:
@@ -192,6 +207,45 @@ def _display(name: str) -> Iterator[tuple[ctypes.CDLL, int]]:
         x11.XCloseDisplay(display)
 
 
+_DRAW = """
+import sys, tkinter
+from tkinter import font
+root = tkinter.Tk()
+root.overrideredirect(True)
+root.geometry("+0+0")
+name = font.nametofont("TkDefaultFont", root)
+name.configure(size=max(11, int(name.actual("size"))))
+tkinter.Label(root, text=sys.argv[1], background="white", foreground="#241f31").pack()
+root.attributes("-topmost", True)
+root.update()
+root.lift()
+root.update()
+print(root.winfo_width(), root.winfo_height(), flush=True)
+sys.stdin.read()
+"""
+
+
+def contains(image: Image.Image, part: Image.Image) -> bool:
+    """Say whether a picture is in another one, pixel by pixel."""
+    width, height = part.size
+    rows = [image.crop((0, y, image.width, y + 1)).tobytes() for y in range(image.height)]
+    wanted = [part.crop((0, y, width, y + 1)).tobytes() for y in range(height)]
+    for y in range(image.height - height + 1):
+        at = rows[y].find(wanted[0])
+        while at >= 0:
+            if at % 3 == 0 and all(rows[y + n][at : at + 3 * width] == wanted[n] for n in range(1, height)):
+                return True
+            at = rows[y].find(wanted[0], at + 1)
+    return False
+
+
+def exactly(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """Return a mask (255 or 0) of where a picture has one colour, and nothing near it."""
+    difference = ImageChops.difference(image, Image.new("RGB", image.size, colour)).split()
+    most = ImageChops.lighter(ImageChops.lighter(difference[0], difference[1]), difference[2])
+    return most.point(lambda value: 255 if value == 0 else 0)
+
+
 def _xwd(data: bytes) -> Image.Image:
     """Read the picture that Xvfb keeps: XWD (XWDFile.h), 32 bits to a pixel, blue first."""
     header = struct.unpack_from(">25I", data)
@@ -210,11 +264,6 @@ def other_window(screen: Screen) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def dialog_settings(screen: Screen, **more: str) -> Mapping[str, str]:
-    """Return the environment of a daemon whose dialogs come up on a screen."""
-    return {**screen.environment(), "PATH": os.environ["PATH"], **more}
 
 
 def waits(condition: Callable[[], bool], seconds: float) -> bool:

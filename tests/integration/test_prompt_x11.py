@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from sealagent.callers.peer import Caller
 from sealagent.consent.own import PROGRAM, OwnDialog
@@ -24,7 +24,7 @@ from sealagent.errors import SealAgentError
 from sealagent.uses import Operation
 from sealdrivers.contract import PinState
 from tmux_parts import required, until
-from x11_parts import SIZE, Screen, other_window, waits
+from x11_parts import SIZE, Screen, exactly, other_window, waits
 
 OWN = str(Path(sys.executable).with_name(PROGRAM))
 PROGRAMS = ["pinentry-gtk-2", "pinentry-qt", OWN]
@@ -87,6 +87,7 @@ def asked(question: Awaitable[Any], *acts: Callable[[], object]) -> Any:
             return error.code
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)  # no program outlives its question
 
     return asyncio.run(run())
 
@@ -220,19 +221,12 @@ def test_it_shows_the_seal_and_who_asks(screen: Screen) -> None:
         assert 120 <= bottom - top <= 220
 
 
-def red(image: Image.Image) -> Image.Image:
-    """Return a mask of where the seal's own colour is, and nothing near it."""
-    difference = ImageChops.difference(image, Image.new("RGB", image.size, RED)).split()
-    most = ImageChops.lighter(ImageChops.lighter(difference[0], difference[1]), difference[2])
-    return most.point(lambda value: 255 if value == 0 else 0)
-
-
 def count_red(image: Image.Image) -> int:
-    return red(image).histogram()[255]
+    return exactly(image, RED).histogram()[255]
 
 
 def box_of_red(image: Image.Image) -> tuple[int, int, int, int]:
-    box = red(image).getbbox()
+    box = exactly(image, RED).getbbox()
     assert box is not None
     return box
 
