@@ -112,3 +112,35 @@ def test_escaped_text_is_one_line_and_can_be_read_back(text: str) -> None:
             back += escaped[at]
             at += 1
     assert back == text
+
+
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from([b"OK", b"OK done", b"OKAY", b"ERR 99 no", b"ERR x", b"S BUTTON_INFO close", b"# c", b"D yes"]),
+        st.binary(max_size=30).map(lambda octets: octets.replace(b"\n", b"")),
+    ),
+    max_size=6,
+)
+
+
+@given(LINES, st.booleans())
+def test_whatever_is_said_only_ok_is_yes(lines: list[bytes], whole: bool) -> None:
+    """The first line that is neither status nor comment decides; all else is a named error."""
+    said = b"\n".join(lines) + (b"\n" if whole else b"")
+
+    async def asked(client: AssuanClient) -> str:
+        client._readable = lambda: False  # type: ignore[method-assign]
+        try:
+            await client.command("CONFIRM")
+        except (SealAgentError, AssuanError):
+            return "no"
+        return "closed" if client.window_closed else "yes"
+
+    answer, closed = b"", False
+    for line in said.split(b"\n")[:-1]:
+        closed = closed or line.startswith(b"S BUTTON_INFO close")
+        if not line.startswith((b"S ", b"#")):
+            answer = line
+            break
+    plain = answer == b"OK" or answer.startswith(b"OK ")
+    assert talk(said, asked) == (("closed" if closed else "yes") if plain else "no")
