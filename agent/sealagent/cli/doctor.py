@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import shutil
 import sys
@@ -27,7 +28,7 @@ def command() -> None:
     click.echo(f"SealAgent {__version__}, Python {platform.python_version()}, {platform.platform()}")
     _configuration()
     found = next((path for name in PINENTRIES if (path := shutil.which(name))), None)
-    click.echo(f"pinentry      {found or 'none: install pinentry, or run the daemon in a terminal'}")
+    click.echo(f"pinentry      {found or 'none: ' + _without_pinentry()}")
     _candidates()
     try:
         with Agent(timeout=30) as agent:
@@ -38,6 +39,13 @@ def command() -> None:
         click.echo(f"agent         {say(known.title, known.title_zh)}: {clean(error.detail)}")
         click.echo(f"              → {say(known.next_step, known.next_step_zh)}")
         sys.exit(known.exit)
+
+
+def _without_pinentry() -> str:
+    """Say how the holder is asked where no pinentry is installed."""
+    if importlib.util.find_spec("tkinter") is not None:
+        return "the agent's own window is used where there is a display"
+    return "install pinentry (or python3-tk for the agent's own window), or run the daemon in a terminal"
 
 
 def _configuration() -> None:
@@ -98,6 +106,7 @@ def _agent(agent: Agent) -> None:
     tokens, seals = agent.tokens(), agent.seals()  # first: it starts modules that have not been used yet
     status = agent.status()
     click.echo(f"agent         {status['version']}, running since {status['started']}")
+    click.echo(f"policy        {clean(status['policy'] or 'none: the defaults ask the holder')}")
     for module in status["modules"]:
         fault = f": {clean(module['fault'])}" if module.get("fault") else ""
         served = f", served by {clean(module['worker'])}" if module.get("worker") else ""
