@@ -151,8 +151,8 @@ def test_digests_go_on_after_the_daemon_was_killed(world: World, certificate: by
         assert (paused["state"], paused["reason"]) == ("paused", "interrupted")
         assert 40 <= paused["signed"] < 400
         before = {item["number"]: item["record"] for item in paused["items"] if item["state"] == "signed"}
-        done = agent.run_batch(batch["id"])
-        assert (done["state"], done["signed"]) == ("done", 400)
+        done = Shell.of(daemon)("batch", "resume", batch["id"])
+        assert (done.status, done.out) == (0, f"{batch['id']}: done, 400/400\n"), done.err
         items = list(agent.batch_items(batch["id"], results=True))
         public = x509.load_der_x509_certificate(certificate).public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey)
@@ -235,7 +235,14 @@ def test_only_what_was_agreed_to_is_signed(world: World, certificate: bytes, tmp
         assert (changed.status, changed.out) == (2, "")
         assert "02.ofd is not in the batch" in changed.err
         files[1].write_bytes(octets)
-        agent.seal_batch_document(batch["id"], 2, files[1])
+        first = agent.seal_batch_document(batch["id"], 2, files[1])
+        inside = {"content": base64.b64encode(octets).decode()}  # as web pages send it
+        again = agent._batch_post(f"/v1/batches/{batch['id']}/items/2/document", inside)
+        assert base64.b64decode(again["document"]) == first.document
+        assert again["receipt"]["record"] == first.receipt["record"]
+        assert code_of(lambda: agent._batch_post(f"/v1/batches/{batch['id']}/items/x/document", inside)) == (
+            "batch_item_not_found"
+        )
         agent.cancel_batch(batch["id"])
         assert code_of(lambda: agent.seal_batch_document(batch["id"], 1, files[0])) == "batch_ended"
         # What was signed before is still given out, as it was.

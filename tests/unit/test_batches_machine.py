@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sealagent.errors import SealAgentError
 from sealagent.signing.batches.machine import ENDED, BatchState, ItemState, Progress
+from sealagent.signing.batches.model import Batch, BatchKind, Item, Order
+from sealagent.signing.batches.store import BatchStore, changed_rows
 
 OPEN = {BatchState.APPROVED, BatchState.RUNNING, BatchState.PAUSED}
 ITEMS = st.integers(0, 9)
@@ -171,6 +176,82 @@ class BatchMachine(RuleBasedStateMachine):
 
 BatchMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestBatchMachine = BatchMachine.TestCase
+
+
+class StoredBatchMachine(BatchMachine):
+    """The same with a store between: what the holder said and what stops a batch is written at once, items later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.written: set[int] = set()
+        """Failed items that were written."""
+
+    @initialize(total=st.integers(1, 8))
+    def begin_anew(self, total: int) -> None:
+        super().begin_anew(total)
+        items = tuple(Item(f"{number}", bytes([number]) * 32) for number in range(total))
+        order = Order(BatchKind.DIGESTS, None, "key", None, None, items)
+        now = datetime(2026, 11, 28, tzinfo=UTC)
+        self.batch = Batch("b", "1000", "/bin/a", None, order, order.digest(), now, now, self.progress)
+        self.store = BatchStore(Path(self.folder.name) / f"{total}.sqlite")
+        self.store.add(self.batch)
+
+    @rule()
+    def holder_agrees(self) -> None:
+        super().holder_agrees()
+        self.write()
+
+    @rule()
+    def holder_refuses(self) -> None:
+        super().holder_refuses()
+        self.write()
+
+    @rule()
+    def pin_fails(self) -> None:
+        super().pin_fails()
+        self.write()
+
+    @rule()
+    def resume(self) -> None:
+        super().resume()
+        self.write()
+
+    @rule(how=st.sampled_from(["cancel", "expire"]))
+    def end(self, how: str) -> None:
+        super().end(how)
+        self.write()
+
+    @rule()
+    def write(self) -> None:
+        progress = self.batch.progress = self.progress
+        rows = changed_rows(self.batch, list(range(1, self.total + 1)))
+        self.store.save("b", progress.state, progress.reason, None, rows)
+        self.written = set(self.failed)
+
+    @rule()
+    def restart(self) -> None:
+        """The agent crashes: items that failed since the last writing are not known to have."""
+        path = self.store._path
+        self.store.close()
+        self.store = BatchStore(path)
+        loaded = self.store.load("b")
+        assert loaded is not None
+        assert loaded.order == self.batch.order
+        self.batch, self.progress = loaded, loaded.progress
+        self.progress.restarted(self.kept)
+        self.failed, self.running = set(self.written), set()
+        assert self.progress.state not in (BatchState.WAITING, BatchState.RUNNING)
+        self.write()
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+        self.folder.cleanup()
+
+
+TestStoredBatchMachine = StoredBatchMachine.TestCase
+TestStoredBatchMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def test_ten_thousand_items_are_found_in_their_order() -> None:
