@@ -258,6 +258,7 @@ def test_a_list_on_two_buttons(script: Script) -> None:
         ([YES, YES, YES], "once"),
         ([YES, YES, CANCEL], "no"),
         ([CANCEL, CANCEL], "no"),
+        (["echo S BUTTON_INFO close; echo ERR 83886179", YES], "no"),
         ([YES, "echo ERR 83886142 timeout"], "prompt_timeout"),
     ],
 )

@@ -103,6 +103,8 @@ class _Reply:
     seconds: float
     consent: Consent | None = None
     """The whole answer, of a program that has an :class:`Extension`."""
+    closed: bool = False
+    """The window was closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,8 @@ class Pinentry:
             reply = await self._agreed(request, compose, harmless=looks)
             if reply.consent is not None:
                 return reply.consent
+            if reply.closed:
+                return Consent.NO
             if looks(reply.flavor) and reply.said is _Said.NO:
                 reply = await self._agreed(request, decide)
             elif looks(reply.flavor) or reply.said is _Said.MORE:
@@ -298,10 +302,11 @@ class Pinentry:
                     if error.code not in _CANCELLED:
                         raise
                     more = more and error.code == _NOT_CONFIRMED and not client.window_closed
-                    return _Reply(_Said.MORE if more else _Said.NO, flavor, loop.time() - began)
+                    said = _Said.MORE if more else _Said.NO
+                    return _Reply(said, flavor, loop.time() - began, closed=client.window_closed)
                 seconds = loop.time() - began
                 if client.window_closed:
-                    return _Reply(_Said.NO, flavor, seconds)
+                    return _Reply(_Said.NO, flavor, seconds, closed=True)
                 if seconds > self._settings.timeout:
                     raise _timeout()
                 await self._ended(client)
