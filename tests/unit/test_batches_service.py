@@ -82,7 +82,7 @@ def test_the_holder_sees_the_list_once_and_exactly_that_is_sealed(stage: Stage) 
         assert asked.question == "batch"
         assert asked.occasion.operation is Operation.DOCUMENT
         assert asked.occasion.seal == "公章"
-        assert asked.occasion.items == tuple(f"{n}.ofd  {digest_of(n).hex()[:16]}" for n in (1, 2, 3))
+        assert asked.occasion.items == tuple(f"{n}.ofd [{digest_of(n).hex()[:16]}]" for n in (1, 2, 3))
         assert state_of(batch) is BatchState.APPROVED
         assert await code_of(seal(opened, batch, 1, octets=2)) == "batch_item_mismatch"
         assert await code_of(seal(opened, batch, 4)) == "batch_item_not_found"

@@ -326,9 +326,8 @@ class Batches:
             seal=seal.seal.name if seal else None,
             operation=Operation.DOCUMENT if seal else Operation.RAW,
             kind="OFD" if seal else None,
-            digest=batch.digest.hex(),
             key=None if seal else key.info.label,
-            items=tuple(f"{item.name}  {item.digest.hex()[:16]}" for item in batch.order.items),
+            items=tuple(f"{item.name} [{item.digest.hex()[:16]}]" for item in batch.order.items),
         )
         request = ConsentRequest("batch", occasion, key.token.label, key.token.serial)
         if await self._unlocker.confirm(request) is Consent.NO:
