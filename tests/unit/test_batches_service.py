@@ -645,6 +645,9 @@ def test_bounds(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         await opened.approved(documents(1), APPLICATION)
         await seal(opened, first, 1)
         last = await opened.approved(documents(1))
+        assert await code_of(opened.approved(documents(1))) == "too_many_batches"
+        stage.ahead = timedelta(hours=25)  # those whose time is over take no place
+        last = await opened.approved(documents(1))
         short = replace(digests(1), items=(Item("1", bytes(20)),))
         await opened.batches.cancel(CALLER, last.id)
         assert await code_of(opened.approved(short)) == "digest_invalid"

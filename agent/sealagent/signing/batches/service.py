@@ -160,7 +160,7 @@ class Batches:
         most = min(self._most(), MAX_ITEMS)
         if not 1 <= len(order.items) <= most:
             raise LimitExceeded("batch_too_large", f"a batch may have 1 to {most} items", limit=most)
-        self._require_room(caller)
+        await self._require_room(caller)
         order, key, seal = await self._resolve(order)
         now = self._clock().replace(microsecond=0)
         batch = Batch(
@@ -267,8 +267,8 @@ class Batches:
             raise SealAgentError("batch_not_yours", "only the application that asked for the batch goes on with it")
         return live
 
-    def _require_room(self, caller: Caller) -> None:
-        going = self._shelf.going()
+    async def _require_room(self, caller: Caller) -> None:
+        going = await self._shelf.going()
         own = sum(batch.owner == owner_of(caller) for batch in going)
         if len(going) >= MAX_OPEN or own >= MAX_OPEN_OF_ONE:
             message = f"{own} of your batches, and {len(going)} in all, have not ended"

@@ -136,8 +136,11 @@ class Shelf:
         batch_id = await asyncio.to_thread(self._store.made_by, owner, key)
         return None if batch_id is None else (await self.get(batch_id)).batch
 
-    def going(self) -> list[Batch]:
-        """Return the batches that did not end."""
+    async def going(self) -> list[Batch]:
+        """Return the batches that did not end; those whose time is over do so now."""
+        for live in list(self._live.values()):
+            if self._expire(live.batch):
+                await self.settle(live)
         return [live.batch for live in self._live.values() if not live.batch.progress.ended]
 
     def changed(self, live: Live, number: int) -> None:
