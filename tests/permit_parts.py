@@ -14,7 +14,7 @@ from sealagent.callers.grants import GrantBook
 from sealagent.callers.model import Decision, Effect, Grant, Paired
 from sealagent.callers.peer import Caller
 from sealagent.callers.store import CallersStore
-from sealagent.consent.prompter import Consent, Occasion
+from sealagent.consent.prompter import Consent, ConsentRequest, Occasion
 from sealagent.records.ledger import Ledger
 from sealagent.signing.authorize import Authorizer
 from sealagent.signing.guard import Guard
@@ -36,6 +36,13 @@ class Holder:
     number: int = 1
     asked: list[tuple[bool, bool]] = field(default_factory=list)
     """Whether the holder was asked, and whether a session was offered."""
+
+    listed: list[ConsentRequest] = field(default_factory=list)
+    """The lists that were shown."""
+
+    async def confirm(self, request: ConsentRequest) -> Consent:
+        self.listed.append(request)
+        return self.answers or Consent.NO
 
     def session(self, token_uri: str) -> int:
         return self.number

@@ -17,6 +17,7 @@ from sealagent.consent.prompter import Consent, Occasion
 from sealagent.errors import SealAgentError
 from sealagent.signing.authorize import Permit
 from sealagent.uses import Operation, Use
+from sealdrivers.contract import PinState, TokenInfo
 
 USE = Use(Operation.DOCUMENT, "pkcs11:id=%01", "pkcs11:token=a", "seal1", ("1101", "公章"), "ofd")
 STRANGER = Caller(1000, 1000, 77, "/usr/bin/python3", 9)
@@ -145,3 +146,26 @@ def test_callers_without_number_take_no_room(place: Scene) -> None:
         agreed(place, replace(STRANGER, pid=number))
     assert len(place.authorizer._asked) == 4096
     assert place.now == NOON
+
+
+def test_a_list_is_shown_whole_before_the_pin(place: Scene) -> None:
+    """A prompt for a PIN has no room for it."""
+    token = TokenInfo("pkcs11:token=a", "a", "1", "", "", "", "pkcs11", True, False, False, False, PinState())
+    use = replace(USE, operation=Operation.RAW, count=3)
+    occasion = Occasion(CALLER, operation=Operation.RAW, items=("01", "02", "03"))
+
+    async def run() -> Permit:
+        permit = place.authorizer.permit(CALLER, use)
+        async with place.authorizer.unlocked(permit, token, occasion):
+            return permit
+
+    permit = asyncio.run(run())
+    assert [(request.question, request.occasion.items) for request in place.holder.listed] == [
+        ("batch", ("01", "02", "03"))
+    ]
+    assert permit.agreed == "confirm"
+    assert place.holder.asked == [(False, False)]
+    place.holder.answers = Consent.NO
+    with pytest.raises(SealAgentError) as caught:
+        asyncio.run(run())
+    assert caught.value.code == "consent_refused"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sealagent.callers.model import Decision, Effect, Grant
 from sealagent.callers.peer import Caller
 from sealagent.clock import Clock
-from sealagent.consent.prompter import Consent, Occasion
+from sealagent.consent.prompter import Consent, ConsentRequest, Occasion
 from sealagent.errors import SealAgentError
 from sealagent.signing.recording import Recorder
 from sealagent.signing.unlock import Unlocked, Unlocker
@@ -157,11 +157,19 @@ class Authorizer:
         :raises SealAgentError: ``consent_refused``, ``consent_unavailable``, ``caller_gone``, and what
             :meth:`Unlocker.unlocked` raises. :raises DriverError: the device's.
         """
+        if permit.ask and len(occasion.items) > 1:
+            await self._agreed_to_list(permit, token, occasion)
         ask = permit.ask and not asks_itself
         async with self._unlocker.unlocked(token, occasion, ask=ask, offer_session=permit.offer_session) as unlocked:
             if ask:
                 await self.agreed(permit, unlocked)
             yield unlocked
+
+    async def _agreed_to_list(self, permit: Permit, token: TokenInfo, occasion: Occasion) -> None:
+        """Have the holder see a whole list, for which a prompt for a PIN has no room."""
+        request = ConsentRequest("batch", occasion, token.label, token.serial)
+        consent = await self._unlocker.confirm(request)
+        await self.agreed(permit, Unlocked("window", consent, self._unlocker.session(token.uri)))
 
     async def agreed(self, permit: Permit, unlocked: Unlocked) -> None:
         """Take note of what the holder answered. :raises SealAgentError: ``consent_refused``, ``record_failed``."""
