@@ -9,7 +9,7 @@ pinentry does by itself are met here (looked up in its sources, 1.2.1 and later)
 
 - Enter presses its default button. With curses and Qt that is OK, and a dialog may come up under the fingers of
   somebody who types something else. So what was typed ahead is thrown away first, the focus is asked to be on Cancel
-  (1.3 and later do that), and a yes within :data:`HASTE_SECONDS` is asked again, as browsers do with their own
+  (releases after 1.2.1 do that), and a yes within :data:`HASTE_SECONDS` is asked again, as browsers do with their own
   questions. The other way round, with OK as refusal and the third button as yes, Enter would be harmless, but then an
   ``ERR`` would agree.
 - "Not confirmed" is also what a closed GTK 4 window and a pinentry-tty without its terminal answer. So a third button
@@ -78,7 +78,7 @@ _TOO_SMALL = 301  # WINDOW_TOO_SMALL: a curses dialog has more lines than its te
 _CANCELLED = frozenset({99, _NOT_CONFIRMED, 198})  # CANCELED, FULLY_CANCELED
 
 _TAKES_FOCUS = ("curses", "efl", "fltk", "gtk", "qt", "tqt", "tty")
-"""GnuPG's own pinentries; from 1.3 on they know where the focus should be, before they pass it over."""
+"""GnuPG's own pinentries; releases after 1.2.1 put the focus where they are told, 1.2.1 passes it over."""
 _TWO_BUTTONS = frozenset({"gnome3"})
 """Flavors without a third button (GcrPrompt has two)."""
 
