@@ -56,17 +56,17 @@ def stream() -> Iterator[bytes | int]:
 def test_a_flood_locks_and_holds_up_nobody(tmp_path: Path, pieces: Callable[[], Iterator[bytes | int]]) -> None:
     async def scene() -> None:
         hostile, tokens = HostileBus(tmp_path / "bus", pieces), Tokens()
-        latest, worst = time.monotonic(), 0.0
+        latest, worst = time.thread_time(), 0.0  # the work between two turns, however busy the machine is
         try:
             async with watching(tokens, environment(session=hostile.address)) as screen_lock:
                 deadline = time.monotonic() + 5
                 while not (tokens.locked and "flooded" in str(screen_lock.state()["fault"])):
                     assert time.monotonic() < deadline
                     await asyncio.sleep(0.001)
-                    worst = max(worst, time.monotonic() - latest)
-                    latest = time.monotonic()
+                    worst = max(worst, time.thread_time() - latest)
+                    latest = time.thread_time()
                 assert Event("screen_locked", {"by": "flood"}) in tokens.events
-                assert worst < 0.5, worst  # on a machine that does other things
+                assert worst < 0.2, worst
                 print(f"longest hold-up of the loop: {worst * 1000:.1f} ms")
         finally:
             hostile.close()
