@@ -255,7 +255,9 @@ class World:
         config.write_text(_toml(self._values(socket, workers)))
         log = self.directory / f"daemon-{len(self.daemons)}.log"
         words = ["daemon", "run", "--config", str(config)]
-        settings = {**os.environ, "SEALAGENT_SOCKET": str(socket), **(environment or {})}
+        # Whoever locks the developer's screen must lock no token of a test.
+        buses = dict.fromkeys(("DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"), "unix:path=/nonexistent")
+        settings = {**os.environ, **buses, "SEALAGENT_SOCKET": str(socket), **(environment or {})}
         process: subprocess.Popen[bytes] | Forked
         with log.open("wb") as written:
             if self.fresh or run or "LD_PRELOAD" in settings:

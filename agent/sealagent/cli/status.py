@@ -23,6 +23,9 @@ def command(as_json: bool) -> None:
         path = clean(module.get("path") or "(refused)")
         click.echo(f"module {path}: {module['state']}{served}{_fault(module.get('fault'))}")
     click.echo(f"USB: {status['presence']['usb']}" + _fault(status["presence"]["fault"]))
+    lock = status["screen_lock"]
+    click.echo(f"locks with the screen: {lock['session']}, before sleep: {lock['system']}" + _fault(lock["fault"]))
+    click.echo(f"policy: {clean(status['policy'] or 'none, the defaults ask the holder')}")
     click.echo(f"record: {status['record']['size']} entries, root {status['record']['root'][:16]}…")
     if status["interrupted"]:
         click.echo(f"{status['interrupted']} operations were interrupted by the agent's last end (see the record)")
