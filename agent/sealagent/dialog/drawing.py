@@ -10,7 +10,7 @@ from sealagent.dialog.scaling import MAX_FACTOR, shrunk
 __all__ = ["PictureView"]
 
 FINE_PIXELS = 400_000
-"""Up to so many pixels a picture is scaled by halves, which costs four times the work."""
+"""Up to so many pixels a picture is scaled by halves where it fills more of the square so: four times the work."""
 
 
 class PictureView(tk.Frame):
@@ -35,6 +35,11 @@ class PictureView(tk.Frame):
         label.pack(expand=True)
 
 
+def _filled(longest: int, side: int) -> int:
+    """Return how long the longest side becomes when it is divided by a whole number so that it fits."""
+    return longest // -(-longest // side)
+
+
 def _photo(master: tk.Misc, picture: Cleaned, side: int) -> tk.PhotoImage:
     """Decode a picture and fit it into a square.
 
@@ -50,7 +55,7 @@ def _photo(master: tk.Misc, picture: Cleaned, side: int) -> tk.PhotoImage:
     if longest > side * MAX_FACTOR:
         decoded = decoded.subsample(-(-longest // (side * MAX_FACTOR)))
         width, height = decoded.width(), decoded.height()
-    if width * height <= FINE_PIXELS:  # halves of a pixel: the picture fills more of the square
+    if width * height <= FINE_PIXELS and _filled(2 * longest, side) > _filled(longest, side):
         decoded = decoded.zoom(2)
         width, height = decoded.width(), decoded.height()
     factor = min(-(-max(width, height) // side), width, height)
