@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
+
+import pytest
 
 from sealagent.callers.model import Decision, Effect, Paired
 from sealagent.callers.peer import Caller
@@ -20,6 +23,7 @@ from sealagent.errors import SealAgentError
 from sealagent.events import Event
 from sealagent.records.ledger import Kept, Ledger
 from sealagent.signing.authorize import Approval, Permit, require_covered
+from sealagent.signing.batches.machine import BatchState
 from sealagent.signing.batches.model import Batch, BatchKind, Item, Order
 from sealagent.signing.batches.service import Batches
 from sealagent.signing.batches.store import BatchStore
@@ -226,3 +230,42 @@ async def opened_batches(stage: Stage) -> AsyncIterator[Open]:
             yield Open(batches, device, ledger, stage)
         finally:
             await batches.close()
+
+
+JOB = DocumentJob("seal-1", (), "a.ofd")
+
+
+def state_of(batch: Batch) -> BatchState:
+    """Return the state as it is now, whatever a type checker remembers of it."""
+    return batch.progress.state
+
+
+def digests(count: int) -> Order:
+    """Return an order of bare digests."""
+    items = tuple(Item(f"{number}", digest_of(number)) for number in range(1, count + 1))
+    return Order(BatchKind.DIGESTS, None, "key-1", None, None, items)
+
+
+async def seal(opened: Open, batch: Batch, number: int, caller: Caller = CALLER, octets: int | None = None) -> bytes:
+    """Bring the document of an item; return what is released. :param octets: number of another, which is brought."""
+    out = io.BytesIO()
+    sha256 = digest_of(number if octets is None else octets)
+    await opened.batches.seal(caller, batch.id, number, JOB, sha256, io.BytesIO(), out)
+    return out.getvalue()
+
+
+async def code_of(work: Coroutine[Any, Any, Any]) -> str:
+    """Return the code of the error that work ends with."""
+    with pytest.raises(Exception) as caught:
+        await work
+    return str(getattr(caught.value, "code", caught.value))
+
+
+def play(stage: Stage, scene: Callable[[Open], Coroutine[Any, Any, None]]) -> None:
+    """Open the batches of a stage, run a scene, and end them in good order."""
+
+    async def run() -> None:
+        async with opened_batches(stage) as opened:
+            await scene(opened)
+
+    asyncio.run(run())

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import shutil
-import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,62 +13,30 @@ from typing import Any
 
 import pytest
 
-from batch_parts import APPLICATION, CALLER, OTHER, Open, Stage, digest_of, documents, opened_batches
+from batch_parts import (
+    APPLICATION,
+    CALLER,
+    OTHER,
+    Open,
+    Stage,
+    code_of,
+    digest_of,
+    documents,
+    play,
+    seal,
+    state_of,
+)
 from sealagent.callers.model import Effect, Paired
 from sealagent.consent.prompter import Consent
 from sealagent.errors import FormatError, SealAgentError
-from sealagent.signing.batches import service, store
 from sealagent.signing.batches.machine import BatchState, ItemState
-from sealagent.signing.batches.model import Batch, BatchKind, Item, Order
-from sealagent.signing.line import DocumentJob
 from sealagent.uses import Operation
-from sealdrivers.contract import Mechanism
 from sealdrivers.errors import PinIncorrect, TokenNotFound
-
-JOB = DocumentJob("seal-1", (), "a.ofd")
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
-
-
-def state_of(batch: Batch) -> BatchState:
-    """Return the state as it is now, whatever a type checker remembers of it."""
-    return batch.progress.state
-
-
-def digests(count: int) -> Order:
-    """Return an order of bare digests."""
-    items = tuple(Item(f"{number}", digest_of(number)) for number in range(1, count + 1))
-    return Order(BatchKind.DIGESTS, None, "key-1", None, None, items)
-
-
-@pytest.fixture(autouse=True)
-def any_mechanism(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key of the stage is none of a driver's."""
-    monkeypatch.setattr(service, "checked_mechanism", lambda info, name: Mechanism.ECDSA_SHA256)
-
-
-async def seal(opened: Open, batch: Batch, number: int, caller: Any = CALLER, octets: int | None = None) -> bytes:
-    out = io.BytesIO()
-    sha256 = digest_of(number if octets is None else octets)
-    await opened.batches.seal(caller, batch.id, number, JOB, sha256, io.BytesIO(), out)
-    return out.getvalue()
-
-
-async def code_of(work: Coroutine[Any, Any, Any]) -> str:
-    with pytest.raises(Exception) as caught:
-        await work
-    return str(getattr(caught.value, "code", caught.value))
-
-
-def play(stage: Stage, scene: Callable[[Open], Coroutine[Any, Any, None]]) -> None:
-    async def run() -> None:
-        async with opened_batches(stage) as opened:
-            await scene(opened)
-
-    asyncio.run(run())
 
 
 def test_the_holder_sees_the_list_once_and_exactly_that_is_sealed(stage: Stage) -> None:
@@ -387,349 +351,3 @@ def test_time_ends_the_approval(stage: Stage) -> None:
         assert (await opened.batches.find(CALLER, batch.id)).progress.state is BatchState.EXPIRED
 
     play(stage, meanwhile)
-
-
-def test_digests_go_many_at_once_after_the_first(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(200))
-        assert stage.asked[0].occasion.operation is Operation.RAW
-        alone: list[int] = []
-
-        async def watch(number: int) -> None:
-            if not stage.unlocked:
-                await asyncio.sleep(0.02)
-                alone.append(opened.device.now)
-
-        opened.device.before = watch
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.run(CALLER, batch.id)  # no second runner
-        done = await opened.batches.settled(CALLER, batch.id, 30)
-        assert done.progress.state is BatchState.DONE
-        assert alone == [1]  # behind a prompt for the PIN no other waits
-        assert 8 < opened.device.most <= 32
-        assert [number for _, number in opened.device.made] != []
-        assert max(Counter(opened.device.made).values()) == 1
-        results = await opened.batches.signatures(done, 0, 500)
-        assert list(results) == list(range(1, 201))
-        assert all(receipt.digest == digest_of(number).hex() for number, (_, receipt) in results.items())
-        assert list(await opened.batches.signatures(done, 190, 5)) == [191, 192, 193, 194, 195]
-        assert await code_of(opened.batches.run(CALLER, batch.id)) == "batch_ended"
-
-    play(stage, scene)
-
-
-def test_a_slow_device_is_not_blocked_for_others_by_a_long_queue(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch, device = await opened.approved(digests(8)), asyncio.Lock()
-
-        async def slow(number: int) -> None:
-            async with device:
-                await asyncio.sleep(0.25)
-
-        opened.device.before = slow
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert state_of(batch) is BatchState.DONE
-        assert opened.device.most == 2  # at four signatures a second, not 32 of them before somebody else's
-
-    play(stage, scene)
-
-
-def test_a_pin_that_fails_stops_the_digests_behind_it(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(100))
-        opened.device.faults[1] = [PinIncorrect("wrong", tries_left=2)]
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert (batch.progress.state, batch.progress.reason) == (BatchState.STOPPED, "pin_incorrect")
-        assert opened.device.made == []
-        assert opened.device.most == 1
-        assert await code_of(opened.batches.run(CALLER, batch.id)) == "batch_stopped"
-        await opened.batches.resume(CALLER, batch.id)
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert state_of(batch) is BatchState.DONE
-        assert len(stage.asked) == 1
-
-    play(stage, scene)
-
-
-def test_a_lock_in_the_middle_lets_one_item_ask_for_the_pin(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(100))
-        prompts: list[int] = []
-
-        async def watch(number: int) -> None:
-            await asyncio.sleep(0.001)
-            if number == 50:
-                stage.unlocked, stage.session_number = False, 1
-            elif not stage.unlocked and number > 50 + 32:
-                prompts.append(opened.device.now)
-
-        opened.device.before = watch
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert state_of(batch) is BatchState.DONE
-        assert set(prompts) <= {1}
-
-    play(stage, scene)
-
-
-@pytest.mark.parametrize("number", [1, 50, 100])
-def test_an_item_that_would_have_to_ask_goes_back_and_is_taken_alone(stage: Stage, number: int) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(100))
-        opened.device.faults[number] = [SealAgentError("prompt_not_now", "not now")]
-        beside: list[int] = []
-
-        async def watch(item: int) -> None:
-            await asyncio.sleep(0.001)
-            if item == number:
-                beside.append(opened.device.now)
-
-        opened.device.before = watch
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert state_of(batch) is BatchState.DONE
-        assert len(beside) == 2
-        assert beside[1] == 1
-        assert len(opened.device.made) == 100
-
-    play(stage, scene)
-
-
-def test_unplugged_in_the_middle_of_digests(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(100))
-        opened.device.faults.update({number: [TokenNotFound("unplugged")] for number in range(40, 101)})
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert (batch.progress.state, batch.progress.reason) == (BatchState.PAUSED, "token_not_found")
-        assert batch.progress.count(ItemState.SIGNED) >= 39
-        assert batch.progress.count(ItemState.FAILED) == 0
-        for _ in range(70):  # plugged in again, with a bad contact
-            await opened.batches.run(CALLER, batch.id)
-            await opened.batches.settled(CALLER, batch.id, 30)
-            if state_of(batch) is BatchState.DONE:
-                break
-        assert state_of(batch) is BatchState.DONE
-        assert max(Counter(opened.device.made).values()) == 1
-        assert len(opened.device.made) == 100
-
-    play(stage, scene)
-
-
-def test_cancelled_while_it_runs(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(500))
-        reached = asyncio.Event()
-
-        async def slow(number: int) -> None:
-            await asyncio.sleep(0.001)
-            if number == 100:
-                reached.set()
-
-        opened.device.before = slow
-        await opened.batches.run(CALLER, batch.id)
-        await reached.wait()
-        await opened.batches.cancel(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        await asyncio.sleep(0.1)
-        found = await opened.batches.find(CALLER, batch.id)
-        numbers = found.numbers()
-        assert found.progress.state is BatchState.CANCELLED
-        assert numbers["signed"] == len(opened.device.made) < 200
-        assert numbers["signed"] + numbers["skipped"] == 500
-        assert await code_of(opened.batches.cancel(CALLER, batch.id)) == "batch_ended"
-        assert ("admin", "cancel_batch") in opened.entries()
-
-    play(stage, scene)
-
-    async def later(opened: Open) -> None:
-        [batch] = await opened.batches.list(CALLER)
-        assert state_of(batch) is BatchState.CANCELLED
-        assert batch.numbers()["running"] == 0
-        signed = sum(1 for entry in opened.ledger.entries(limit=1000) if entry.kind.value == "signed")
-        assert batch.progress.count(ItemState.SIGNED) == signed
-
-    play(stage, later)
-
-
-def test_cancelling_takes_back_the_prompt_that_waits(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(5))
-        prompt = asyncio.Event()
-        withdrawn: list[int] = []
-
-        async def never(number: int) -> None:
-            prompt.set()
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                withdrawn.append(number)
-                raise
-
-        opened.device.before = never
-        await opened.batches.run(CALLER, batch.id)
-        await prompt.wait()
-        await opened.batches.cancel(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 5)
-        assert withdrawn == [1]
-        assert (await opened.batches.find(CALLER, batch.id)).numbers()["skipped"] == 5
-
-    play(stage, scene)
-
-
-def test_the_end_of_the_agent_in_the_middle(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(digests(300))
-        reached = asyncio.Event()
-
-        async def slow(number: int) -> None:
-            await asyncio.sleep(0.001)
-            if number == 50:
-                reached.set()
-
-        opened.device.before = slow
-        await opened.batches.run(CALLER, batch.id)
-        await reached.wait()
-
-    play(stage, scene)
-
-    async def later(opened: Open) -> None:
-        [batch] = await opened.batches.list(CALLER)
-        assert (batch.progress.state, batch.progress.reason) == (BatchState.PAUSED, "interrupted")
-        before = batch.progress.count(ItemState.SIGNED)
-        assert before >= 20
-        await opened.batches.run(CALLER, batch.id)
-        await opened.batches.settled(CALLER, batch.id, 30)
-        assert state_of(batch) is BatchState.DONE
-        assert len(opened.device.made) == 300 - before
-        assert len(await opened.batches.signatures(batch, 0, 1000)) == 300
-        assert len(stage.asked) == 1
-
-    play(stage, later)
-
-
-def test_the_same_key_makes_the_same_batch_over_a_restart(stage: Stage) -> None:
-    made: list[str] = []
-
-    async def scene(opened: Open) -> None:
-        for _ in range(2):
-            batch = await opened.approved(documents(2), idempotency_key="k", request=b"r" * 32)
-            made.append(batch.id)
-        assert await code_of(opened.approved(documents(1), idempotency_key="k", request=b"x" * 32)) == (
-            "idempotency_conflict"
-        )
-        app = await opened.approved(documents(2), APPLICATION, idempotency_key="k", request=b"r" * 32)
-        assert app.id not in made  # another application's key is another key
-
-    play(stage, scene)
-    play(stage, scene)
-    assert len(set(made)) == 1
-    assert len(stage.asked) == 2
-
-
-def test_bounds(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MAX_OPEN", 3)
-    monkeypatch.setattr(service, "MAX_OPEN_OF_ONE", 2)
-
-    async def scene(opened: Open) -> None:
-        assert await code_of(opened.approved(documents(10_001))) == "batch_too_large"
-        assert await code_of(opened.approved(documents(0))) == "batch_too_large"
-        stage.most = 5
-        assert await code_of(opened.approved(documents(6))) == "batch_too_large"
-        first = await opened.approved(documents(1))
-        await opened.approved(documents(1))
-        assert await code_of(opened.approved(documents(1))) == "too_many_batches"
-        await opened.approved(documents(1), APPLICATION)
-        await seal(opened, first, 1)
-        last = await opened.approved(documents(1))
-        assert await code_of(opened.approved(documents(1))) == "too_many_batches"
-        stage.ahead = timedelta(hours=25)  # those whose time is over take no place
-        last = await opened.approved(documents(1))
-        short = replace(digests(1), items=(Item("1", bytes(20)),))
-        await opened.batches.cancel(CALLER, last.id)
-        assert await code_of(opened.approved(short)) == "digest_invalid"
-        assert await code_of(opened.batches.find(CALLER, "0" * 16)) == "batch_not_found"
-
-    play(stage, scene)
-
-
-def test_the_oldest_that_ended_are_forgotten(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_ENDED", 3)
-
-    async def scene(opened: Open) -> None:
-        going = await opened.approved(documents(1))
-        for _ in range(8):
-            stage.ahead += timedelta(seconds=1)
-            batch = await opened.approved(documents(2))
-            await opened.batches.cancel(CALLER, batch.id)
-        found = {each.id for each in await opened.batches.list(CALLER)}
-        assert going.id in found
-        assert len(found) == 5
-
-    play(stage, scene)
-
-
-@pytest.mark.parametrize("octets", [b"no database at all" * 100, b""])
-def test_a_store_that_is_none(stage: Stage, octets: bytes) -> None:
-    path = stage.directory / "batches.sqlite"
-    path.write_bytes(octets)
-    if not octets:  # an empty file is what a crash between its making and its filling leaves
-        play(stage, _nothing)
-        return
-    with pytest.raises(SealAgentError) as caught:
-        play(stage, _nothing)
-    assert caught.value.code == "batch_store_failed"
-    assert path.read_bytes() == octets
-
-
-async def _nothing(opened: Open) -> None:
-    assert await opened.batches.list(CALLER) == []
-
-
-def test_a_damaged_batch_is_named(stage: Stage) -> None:
-    made: list[str] = []
-
-    async def scene(opened: Open) -> None:
-        batch = await opened.approved(documents(2))
-        made.append(batch.id)
-        await opened.batches.cancel(CALLER, batch.id)
-
-    play(stage, scene)
-    with contextlib.closing(sqlite3.connect(stage.directory / "batches.sqlite", isolation_level=None)) as database:
-        database.execute("UPDATE item SET state = 'half' WHERE number = 2")
-
-    async def later(opened: Open) -> None:
-        assert await code_of(opened.batches.find(CALLER, made[0])) == "batch_store_failed"
-        assert await code_of(opened.batches.list(CALLER)) == "batch_store_failed"
-        await opened.approved(documents(1))  # others are unharmed
-
-    play(stage, later)
-
-
-def test_of_batches_that_ended_only_counts_are_listed(stage: Stage) -> None:
-    async def scene(opened: Open) -> None:
-        for _ in range(6):
-            batch = await opened.approved(documents(5))
-            opened.device.faults[2] = [FormatError("ofd_structure", "no")]
-            for number in (1, 2):
-                with contextlib.suppress(FormatError):
-                    await seal(opened, batch, number)
-            await opened.batches.cancel(CALLER, batch.id)
-        for batch in await opened.batches.list(CALLER):
-            assert batch.order.items == ()
-            assert batch.numbers() == {
-                "total": 5,
-                "signed": 1,
-                "failed": 1,
-                "pending": 0,
-                "running": 0,
-                "skipped": 3,
-            }
-            whole = await opened.batches.find(CALLER, batch.id)
-            assert [item.name for item in whole.order.items] == [f"{n}.ofd" for n in range(1, 6)]
-            assert whole.results[2].code == "ofd_structure"
-
-    play(stage, scene)
