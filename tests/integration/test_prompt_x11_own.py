@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from prompt_parts import CALLER, OCCASION, OWN, PIN, RED, TITLE, USE, asked, keys, prompter, reads, seal_picture
+from prompt_parts import (
+    CALLER,
+    OCCASION,
+    OWN,
+    PIN,
+    RED,
+    TITLE,
+    USE,
+    asked,
+    children,
+    keys,
+    prompter,
+    reads,
+    seal_picture,
+)
 from sealagent.consent.pinentry import Pinentry
 from sealagent.consent.prompter import Consent, ConsentRequest, Occasion, PinRequest, SealPicture
 from sealagent.uses import Operation
@@ -153,6 +169,14 @@ def test_other_programs_cannot_run_commands_in_it(screen: Screen) -> None:
     assert not [name for name in said if "sealagent" in name]
 
 
+def test_it_runs_no_start_up_files(screen: Screen, tmp_path: Path) -> None:
+    """Tk programs written in Python execute such files of the user's."""
+    for name in (".Tk.py", ".sealagent-pinentry.py", ".sealagent-pinentry.tcl", ".Tk.tcl", ".Sealagent-pinentry.py"):
+        (tmp_path / name).write_text("exit()\n" if name.endswith("tcl") else "raise SystemExit\n")
+    answer = asked(own(screen, HOME=str(tmp_path)).confirm(USE), reads(screen), keys(screen, "alt+a"))
+    assert answer is Consent.ONCE
+
+
 def test_a_pin_is_not_pasted(screen: Screen) -> None:
     code = (
         "import tkinter; r = tkinter.Tk(); r.title('clips'); r.geometry('90x40+5+5'); r.clipboard_append('98765'); "
@@ -251,3 +275,36 @@ def test_without_a_screen_nothing_is_agreed_to(screen: Screen) -> None:
     lost = own(screen, DISPLAY=":4711")
     assert asked(lost.confirm(USE)) == "prompt_failed"
     assert asked(lost.ask_pin(PIN)) == "prompt_failed"
+
+
+def test_a_pin_is_in_memory_once_and_nowhere_when_it_is_taken_back(screen: Screen) -> None:
+    """The whole process is searched. Root may look into it; to everybody else the kernel says no."""
+    pin = "Zq7pK93xW"
+    found: list[int] = []
+
+    def search() -> None:
+        (process,) = children()
+        found.append(occurrences(process, pin))
+
+    if os.geteuid() != 0:
+        with pytest.raises(PermissionError):
+            asked(own(screen).ask_pin(PIN), reads(screen), search, keys(screen, "Escape"))
+        return
+    acts = (lambda: screen.type(pin), search, keys(screen, "ctrl+u"), search, lambda: screen.type("1"))
+    assert asked(own(screen).ask_pin(PIN), reads(screen), *acts, keys(screen, "Return")) == bytearray(b"1")
+    assert found == [1, 0]
+
+
+def occurrences(process: int, text: str) -> int:
+    """Count a text in the memory of a process, as octets and as Python and Tcl keep strings."""
+    forms = {text.encode(coding) for coding in ("utf-8", "utf-16-le", "utf-32-le")}
+    regions = [line.split() for line in Path(f"/proc/{process}/maps").read_text().splitlines()]
+    count = 0
+    with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
+        for place, rights, *_ in regions:
+            if rights.startswith("rw"):
+                start, end = (int(number, 16) for number in place.split("-"))
+                memory.seek(start)
+                octets = memory.read(end - start) or b""
+                count += sum(octets.count(form) for form in forms)
+    return count

@@ -50,6 +50,13 @@ def split_fact(line: str) -> tuple[str, str]:
     return "", line
 
 
+class _Root(tk.Tk):
+    """A window that runs no start-up files: :class:`tkinter.Tk` would execute ``~/.CLASS.py`` in this process."""
+
+    def readprofile(self, baseName: str, className: str) -> None:
+        pass
+
+
 class Window:
     """One window for one prompt. :meth:`run` shows it and returns the answer.
 
@@ -61,7 +68,7 @@ class Window:
         self, prompt: Prompt, kind: Kind, pin: PinBuffer, *, language: Language, display: str | None, client: int | None
     ) -> None:
         try:
-            self.root = tk.Tk(screenName=display, className="sealagent-pinentry", useTk=True)
+            self.root: tk.Tk = _Root(screenName=display, className="sealagent-pinentry", useTk=True)
         except tk.TclError as error:
             raise OSError(f"there is no display: {error}") from error
         self._prompt, self._kind, self._pin = prompt, kind, pin
@@ -80,6 +87,7 @@ class Window:
     def _prepare(self) -> None:
         root = self.root
         root.withdraw()
+        root.report_callback_exception = lambda *error: self._end(Answer.CLOSED)  # whatever goes wrong is no
         # Nobody else may run commands in this process (send(n)), and no PIN goes through an input method.
         root.tk.call("rename", "send", "")
         root.tk.call("tk", "useinputmethods", "-displayof", ".", "0")
@@ -100,6 +108,7 @@ class Window:
         style.map("Default.TButton", background=[("active", "#2b72c8")], foreground=[("disabled", "#dddddd")])
         for name in ("TButton", "Default.TButton"):
             style.map(name, focuscolor=[("focus", "#f6a623"), ("!focus", "#00000000"[:7])])
+        style.configure("TScrollbar", arrowsize=self._px(13))
         root.title(self._prompt.title or "SealAgent")
         root.configure(background=_PAPER)
         root.protocol("WM_DELETE_WINDOW", lambda: self._end(Answer.CLOSED))
@@ -196,8 +205,10 @@ class Window:
         frame = tk.Frame(parent, background=_PAPER)
         frame.pack(fill="both", expand=True, pady=(self._px(6), 0))
         bar = ttk.Scrollbar(frame, orient="vertical")
+        digit = font.nametofont("TkTextFont", self.root).measure("0")
+        columns = max(20, min(60, (self.root.winfo_screenwidth() - self._px(340)) // digit))  # beside the picture
         shown = tk.Text(
-            frame, height=min(MOST_ROWS, len(items)), width=60, wrap="char", yscrollcommand=bar.set, takefocus=1,
+            frame, height=min(MOST_ROWS, len(items)), width=columns, wrap="char", yscrollcommand=bar.set, takefocus=1,
             font="TkTextFont", foreground=_INK, background="#fafafa", relief="flat", highlightthickness=2,
             highlightcolor="#1a5fb4", highlightbackground="#c0bfbc", padx=self._px(8), pady=self._px(4),
             cursor="arrow", exportselection=False, spacing1=self._px(2), insertwidth=0,
