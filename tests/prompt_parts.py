@@ -28,8 +28,8 @@ from x11_parts import Screen
 OWN = str(Path(sys.executable).with_name(PROGRAM))
 PROGRAMS = ["pinentry-gtk-2", "pinentry-qt", OWN]
 TITLE = "SealAgent"
-READ_SECONDS = 0.7
-"""Longer than a yes has to wait until it counts."""
+READ_SECONDS = 0.9
+"""Longer than a yes has to wait until it counts (0.5), even where a busy machine tells the dialog late that it is there."""
 CALLER = Caller(os.getuid(), os.getgid(), os.getpid(), "/opt/office/bin/wps", 1)
 RED = (200, 16, 32)
 

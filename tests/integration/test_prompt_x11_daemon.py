@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from agent_world import World
 from cli_parts import Done, Shell, command
+from prompt_parts import READ_SECONDS
 from sealagent.seals.model import Picture
 from x11_parts import Screen, contains, exactly
 
@@ -72,7 +73,7 @@ def test_the_holder_sees_what_is_sealed_and_types_the_pin(world: World, screen: 
 
     wrong = seal(shell, vectors)
     screen.shown(TITLE)
-    time.sleep(0.7)
+    time.sleep(READ_SECONDS)
     seen = screen.picture("daemon-seal")
     for text, drawn in wanted.items():
         assert contains(seen, drawn), text
@@ -86,12 +87,12 @@ def test_the_holder_sees_what_is_sealed_and_types_the_pin(world: World, screen: 
 
     right = seal(shell, vectors)
     screen.shown(TITLE)
-    time.sleep(0.7)
+    time.sleep(READ_SECONDS)
     screen.picture("daemon-seal-again")
     screen.type(world.token.user_pin)
     screen.press("Return")
     sealed = end(right)
-    assert sealed.status == 0, sealed.err
+    assert sealed.status == 0, sealed.err + world.daemons[0].said()
     assert shell("document", "verify", f"{Path(NAME).stem}-sealed.ofd").status == 0
     records = shell("record", "list", "--json")
     assert [entry["kind"] for entry in records.json["records"]] == ["refused", "intent", "signed"]
@@ -103,7 +104,7 @@ def test_leaving_the_dialog_is_a_refusal_on_record(world: World, screen: Screen,
     shell = start(world, screen)
     process = seal(shell, vectors)
     window = screen.shown(TITLE)
-    time.sleep(0.7)
+    time.sleep(READ_SECONDS)
     screen.type(world.token.user_pin)
     screen.close_window(window)
     assert end(process).status == 6
