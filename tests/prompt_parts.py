@@ -29,7 +29,7 @@ OWN = str(Path(sys.executable).with_name(PROGRAM))
 PROGRAMS = ["pinentry-gtk-2", "pinentry-qt", OWN]
 TITLE = "SealAgent"
 READ_SECONDS = 0.9
-"""Longer than a yes has to wait until it counts (0.5), even where a busy machine tells the dialog late that it is there."""
+"""Longer than a yes has to wait until it counts (0.5), even where a busy machine tells the dialog late of it."""
 CALLER = Caller(os.getuid(), os.getgid(), os.getpid(), "/opt/office/bin/wps", 1)
 RED = (200, 16, 32)
 
