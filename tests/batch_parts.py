@@ -100,8 +100,9 @@ class Device:
         *,
         approval: Approval,
         once: Once,
-    ) -> tuple[bytes, Receipt]:
-        return await self._sign(caller, digest, approval, once)
+    ) -> int:
+        _, receipt = await self._sign(caller, digest, approval, once)
+        return receipt.record
 
     async def _sign(self, caller: Caller, item: bytes, approval: Approval, once: Once) -> tuple[bytes, Receipt]:
         kept = await asyncio.to_thread(self.ledger.kept, once.owner, once.key, once.item)

@@ -66,6 +66,7 @@ def build_signing(
         ledger=ledger,
         recorder=recorder,
         publish=publish,
+        evidence=evidence,
         timestamper=timestamper,
     )
     line = SigningLine(

@@ -93,7 +93,8 @@ class Permit:
 
     def facts(self) -> dict[str, Any]:
         """Return what the record keeps of it."""
-        return {"source": self.decision.source, "name": self.decision.name, "agreed": self.agreed}
+        batch = {"batch": self.approval.id} if self.approval is not None else {}
+        return {"source": self.decision.source, "name": self.decision.name, "agreed": self.agreed, **batch}
 
 
 class Authorizer:

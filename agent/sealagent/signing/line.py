@@ -105,8 +105,8 @@ class SigningLine:
         :raises SealAgentError: any named refusal or fault. :raises DriverError: the device's.
         """
         if made := await self._performer.again(once):
-            await asyncio.to_thread(self._put_again, job, source, out, made[0])
-            return made[1]
+            await asyncio.to_thread(self._put_again, job, source, out, made.value)
+            return made.receipt
         facts: dict[str, Any] = {"operation": "document", "document": {"name": job.name, "format": "ofd"}}
         seal, key = await self._resolve(caller, job.seal, facts)
         mechanism = certified_choice(key.info)
@@ -137,7 +137,7 @@ class SigningLine:
         occasion = _occasion(
             caller, Operation.DOCUMENT, job.name, seal.seal, document_sm3, kind="OFD", pages=prepared.pages
         )
-        work = work_for(permit, key, mechanism, tbs, occasion, facts, once)
+        work = work_for(permit, key, mechanism, tbs, occasion, facts, once, seal.seal.raw)
 
         def finish(signature: bytes, token: bytes | None) -> bytes:
             assert key.certificate is not None
@@ -145,8 +145,7 @@ class SigningLine:
             _write(prepared, value, out)
             return value
 
-        _, receipt = await self._performer.perform(work, finish)
-        return receipt
+        return (await self._performer.perform(work, finish)).receipt
 
     async def sign_with_seal(
         self,
@@ -166,7 +165,7 @@ class SigningLine:
         if len(data_hash) != 32:
             raise FormatError("digest_invalid", f"dataHash has {len(data_hash)} octets; SM3 gives 32")
         if made := await self._performer.again(once):
-            return SealedDigest(*made)
+            return SealedDigest(made.value, made.receipt)
         facts: dict[str, Any] = {
             "operation": "seal_digest",
             "raw_digest": True,
@@ -180,13 +179,14 @@ class SigningLine:
         time = self._clock().replace(microsecond=0)
         tbs = build_tbs(seal.seal.raw, seal.seal.version, time, data_hash, property_info)
         occasion = _occasion(caller, Operation.DIGEST, name, seal.seal, data_hash.hex())
-        work = work_for(permit, key, mechanism, tbs, occasion, facts, once)
+        work = work_for(permit, key, mechanism, tbs, occasion, facts, once, seal.seal.raw)
 
         def finish(signature: bytes, token: bytes | None) -> bytes:
             assert key.certificate is not None
             return assemble_signature(tbs, key.certificate.der, work.algorithm.oid, signature, token)
 
-        return SealedDigest(*await self._performer.perform(work, finish))
+        made = await self._performer.perform(work, finish)
+        return SealedDigest(made.value, made.receipt)
 
     async def sign_digests(
         self,
@@ -221,11 +221,12 @@ class SigningLine:
         released = []
         for item, each in zip(digests, names, strict=True):
             if made := await self._performer.again(each):
-                released.append(made)
+                released.append((made.value, made.receipt))
                 continue
             own = facts | {"document": {"name": name, "digest": item.hex()}}
             work = Work(caller, key, public_key, mechanism, item, occasion, permit, own, each)
-            released.append(await self._performer.perform(work))
+            made = await self._performer.perform(work)
+            released.append((made.value, made.receipt))
         return released
 
     async def sign_item(
@@ -238,13 +239,15 @@ class SigningLine:
         *,
         approval: Approval,
         once: Once,
-    ) -> tuple[bytes, Receipt]:
-        """Sign one digest of a batch that the holder agreed to; several may be under way at once.
+    ) -> int:
+        """Sign one digest of a batch that the holder agreed to; return the number of its entry in the record.
+
+        Several may be under way at once. The signature is kept under ``once``.
 
         :raises SealAgentError: as :meth:`sign_digests`, and ``batch_item_unknown``.
         """
         if made := await self._performer.again(once):
-            return made
+            return made.outcome.number
         key = await self._inventory.key(key_id)
         mechanism = checked_mechanism(key.info, mechanism_name)
         _check_length(mechanism.value, mechanism.digest_length, digest)
@@ -256,9 +259,10 @@ class SigningLine:
         occasion = _occasion(caller, Operation.RAW, name, None, digest.hex(), key=key.info.label)
         public_key = load_public_key(key.spki)
         facts |= key_facts(key, mechanism)
-        return await self._performer.perform(
+        made = await self._performer.perform(
             Work(caller, key, public_key, mechanism, digest, occasion, permit, facts, once)
         )
+        return made.outcome.number
 
     async def sign_request(self, caller: Caller, key: AvailableKey, tbs: bytes) -> bytes:
         """Sign a CertificationRequestInfo (PKCS#10) that the agent itself built; on record like every signature."""
@@ -267,8 +271,7 @@ class SigningLine:
         use = _use(Operation.MANAGE, key)
         permit = await self._permit(caller, use, facts | key_facts(key, mechanism))
         occasion = Occasion(caller, operation=Operation.MANAGE, act="certificate_request", key=key.info.label)
-        signature, _ = await self._performer.perform(work_for(permit, key, mechanism, tbs, occasion, facts))
-        return signature
+        return (await self._performer.perform(work_for(permit, key, mechanism, tbs, occasion, facts))).value
 
     async def _all_again(self, names: Sequence[Once | None]) -> list[tuple[bytes, Receipt]] | None:
         """Return what was made under these names before, if nothing is missing: then no token is needed."""
@@ -276,7 +279,7 @@ class SigningLine:
         for each in names:
             if (found := await self._performer.again(each)) is None:
                 return None
-            made.append(found)
+            made.append((found.value, found.receipt))
         return made
 
     def _put_again(self, job: DocumentJob, source: BinaryIO, out: BinaryIO, value: bytes) -> None:

@@ -18,22 +18,28 @@ from sealagent.events import Event, Publish
 from sealagent.pki.digests import digest as digest_of
 from sealagent.pki.keys import PublicKey, load_public_key
 from sealagent.pki.signatures import SignatureAlgorithm, signing_digest, verify_digest
-from sealagent.records.ledger import Entry, Kept, Ledger
+from sealagent.records.ledger import Entry, Head, Kept, Ledger
 from sealagent.signing.authorize import Authorizer, Permit
 from sealagent.signing.guard import Guard
 from sealagent.signing.inventory import AvailableKey, Inventory
+from sealagent.signing.keeping import joined, parted
 from sealagent.signing.mechanisms import algorithm_of
 from sealagent.signing.receipts import Receipt, receipt_of
 from sealagent.signing.recording import Recorder
 from sealagent.signing.timestamping import Stamp, Timestamper
 from sealagent.signing.unlock import EnteredPin, Unlocked, Unlocker
+from sealagent.status.evidence import EvidenceStore
 from sealdrivers.contract import Mechanism
 from sealdrivers.errors import DriverError, LoginRequired
 
-__all__ = ["Finish", "Once", "Performer", "Work", "key_facts", "work_for"]
+__all__ = ["Finish", "Made", "Once", "Performer", "Work", "key_facts", "work_for"]
 
 Finish = Callable[[bytes, "bytes | None"], bytes]
 """Takes a signature and its time-stamp token, and returns what is released."""
+
+
+SEALED = frozenset({"document", "seal_digest"})
+"""Operations whose signatures hold a seal, which is kept apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,31 @@ class Once:
     request: bytes
     """SHA-256 of the request; the same name with another request is a conflict."""
     item: int = 0
+    new: bool = False
+    """Nothing can have been made under this name yet, so nobody looks. (The record takes no second one in any case.)"""
 
     def keep(self, kind: str, value: bytes) -> Kept:
-        """Return what the record keeps of a signature. :param kind: the operation it was made for."""
+        """Return what the record keeps.
+
+        :param kind: the operation a signature was made for. :param value: of :mod:`sealagent.signing.keeping`.
+        """
         return Kept(self.owner, self.key, self.item, self.request, kind, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A signature that is on record and may be released."""
+
+    value: bytes
+    intent: Entry
+    outcome: Entry
+    head: Head
+    """Of the record, with the outcome in it."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt, made from the two entries when it is wanted."""
+        return receipt_of(self.intent, self.outcome, self.head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +93,8 @@ class Work:
     permit: Permit
     facts: dict[str, Any]
     once: Once | None = None
+    seal: bytes | None = None
+    """The seal (DER SESeal) that the signature will hold."""
 
     @property
     def algorithm(self) -> SignatureAlgorithm:
@@ -80,12 +109,13 @@ def work_for(
     occasion: Occasion,
     facts: dict[str, Any],
     once: Once | None = None,
+    seal: bytes | None = None,
 ) -> Work:
     """Return the work of signing a message that the agent has itself."""
     public_key = load_public_key(key.spki)
     digest = signing_digest(public_key, algorithm_of(mechanism), message)
     facts = facts | key_facts(key, mechanism)
-    return Work(permit.caller, key, public_key, mechanism, digest, occasion, permit, facts, once)
+    return Work(permit.caller, key, public_key, mechanism, digest, occasion, permit, facts, once, seal)
 
 
 def key_facts(key: AvailableKey, mechanism: Mechanism | None) -> dict[str, Any]:
@@ -115,8 +145,10 @@ class Performer:
         ledger: Ledger,
         recorder: Recorder,
         publish: Publish,
+        evidence: EvidenceStore,
         timestamper: Timestamper | None = None,
     ) -> None:
+        self._evidence = evidence
         self._guard = guard
         self._authorizer = authorizer
         self._inventory = inventory
@@ -126,35 +158,32 @@ class Performer:
         self._publish = publish
         self._timestamper = timestamper
 
-    async def perform(self, work: Work, finish: Finish | None = None) -> tuple[bytes, Receipt]:
+    async def perform(self, work: Work, finish: Finish | None = None) -> Made:
         """Unlock, record the intent, sign, verify, time-stamp, finish, record the outcome, release.
 
         Only what is finished, a seal signature, is time-stamped.
         """
         for last in (False, True):
             try:
-                intent, value, stamp = await self._sign(work, finish)
+                intent, value, stamp, keep = await self._sign(work, finish)
                 break
             except LoginRequired:
                 # The worker was restarted since the PIN was entered: the holder is asked once more.
                 if last:
                     raise
-        facts = {"timestamp": stamp.facts()} if stamp else {}
+        facts: dict[str, Any] = {"timestamp": stamp.facts()} if stamp else {}
         operation = work.facts["operation"]
-        outcome = await self._recorder.signed(
-            intent,
-            {"signature_sha256": digest_of("sha256", value).hex(), **facts},
-            work.once.keep(operation, value) if work.once else None,
-        )
+        facts = {"signature_sha256": digest_of("sha256", value).hex(), **facts}
+        outcome = await self._recorder.signed(intent, facts, keep)
         self._publish(Event("signed", {"record": outcome.number, "operation": operation}))
-        return value, receipt_of(intent, outcome, self._ledger.head())
+        return Made(value, intent, outcome, self._ledger.head())
 
-    async def again(self, once: Once | None) -> tuple[bytes, Receipt] | None:
-        """Return the signature that was made under this name before, and its receipt.
+    async def again(self, once: Once | None) -> Made | None:
+        """Return the signature that was made under this name before.
 
         :raises SealAgentError: ``idempotency_conflict``: it was made for another request; ``record_damaged``.
         """
-        if once is None:
+        if once is None or once.new:
             return None
         kept = await asyncio.to_thread(self._ledger.kept, once.owner, once.key, once.item)
         if kept is None:
@@ -162,7 +191,10 @@ class Performer:
         if kept.request != once.request:
             raise SealAgentError("idempotency_conflict", "this Idempotency-Key belongs to another request")
         intent, outcome = [await asyncio.to_thread(self._ledger.read, n) for n in (kept.intent, kept.outcome)]
-        return kept.value, receipt_of(intent, outcome, self._ledger.head())
+        value = kept.value
+        if kept.kind in SEALED:
+            value = await asyncio.to_thread(joined, value, self._evidence)
+        return Made(value, intent, outcome, self._ledger.head())
 
     async def refuse(self, caller: Caller, facts: Mapping[str, Any], error: SealAgentError | DriverError) -> NoReturn:
         """Put a refusal on record, then raise its error."""
@@ -170,8 +202,9 @@ class Performer:
         self._publish(Event("refused", {"record": entry.number, "reason": error.code}))
         raise error
 
-    async def _sign(self, work: Work, finish: Finish | None) -> tuple[Entry, bytes, Stamp | None]:
+    async def _sign(self, work: Work, finish: Finish | None) -> tuple[Entry, bytes, Stamp | None, Kept | None]:
         """Bring one intent to a verified and finished signature, or on record as failed."""
+        once = work.once
         intent = None
         try:
             async with AsyncExitStack() as stack:
@@ -192,11 +225,16 @@ class Performer:
                         "the device's signature does not verify with the certificate's public key",
                     )
             stamp = None
+            operation = work.facts["operation"]
             if finish is None:
-                return intent, signature, stamp
+                return intent, signature, stamp, once.keep(operation, signature) if once else None
             if self._timestamper is not None:
                 stamp = await asyncio.to_thread(self._timestamper.stamp, signature)
-            return intent, await asyncio.to_thread(finish, signature, stamp.token if stamp else None), stamp
+            value = await asyncio.to_thread(finish, signature, stamp.token if stamp else None)
+            if once is None or work.seal is None:
+                return intent, value, stamp, None
+            octets = await asyncio.to_thread(parted, value, work.seal, self._evidence)
+            return intent, value, stamp, once.keep(operation, octets)
         except BaseException as error:
             if intent is None:
                 raise  # a refusal is on record already

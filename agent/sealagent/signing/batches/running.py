@@ -15,7 +15,7 @@ from sealagent.errors import FormatError, SealAgentError
 from sealagent.records.ledger import Ledger
 from sealagent.signing.authorize import Approval
 from sealagent.signing.batches.machine import ItemState
-from sealagent.signing.batches.model import Batch, ItemApproval, Result
+from sealagent.signing.batches.model import ItemApproval, Result
 from sealagent.signing.batches.shelf import Live, Shelf
 from sealagent.signing.inventory import Inventory
 from sealagent.signing.line import DocumentJob
@@ -77,7 +77,7 @@ class Signs(Protocol):
         *,
         approval: Approval,
         once: Once,
-    ) -> tuple[bytes, Receipt]: ...
+    ) -> int: ...
 
 
 class Runner:
@@ -98,7 +98,7 @@ class Runner:
     ) -> Receipt:
         """Seal a document that is the one of the manifest; see :meth:`Batches.seal`."""
         batch = live.batch
-        once, approval, item = self._terms(batch, number)
+        once, approval, item = self._terms(live, number)
         if batch.progress.item(number) is ItemState.SIGNED:
             if await asyncio.to_thread(self._ledger.kept, once.owner, once.key, once.item) is None:
                 raise SealAgentError("idempotency_result_gone", f"the signature of item {number} is no longer kept")
@@ -113,7 +113,7 @@ class Runner:
         except BaseException as error:
             await self._fell(live, number, error)
             raise
-        self._signed(live, number, receipt)
+        self._signed(live, number, receipt.record)
         return receipt
 
     @staticmethod
@@ -179,10 +179,10 @@ class Runner:
     async def _one(self, live: Live, caller: Caller, number: int, *, alone: bool) -> None:
         """Sign one digest that was begun; only one that is alone may ask for the PIN."""
         order, item = live.batch.order, live.batch.item(number)
-        once, approval, _ = self._terms(live.batch, number)
+        once, approval, _ = self._terms(live, number)
         try:
             with nullcontext() if alone else asking_nobody():
-                _, receipt = await self._line.sign_item(
+                record = await self._line.sign_item(
                     caller, order.key, order.mechanism, item.digest, item.name, approval=approval, once=once
                 )
         except asyncio.CancelledError as error:
@@ -191,18 +191,21 @@ class Runner:
         except Exception as error:
             await self._fell(live, number, error)
         else:
-            self._signed(live, number, receipt)
+            self._signed(live, number, record)
 
-    def _terms(self, batch: Batch, number: int) -> tuple[Once, ItemApproval, bytes]:
-        once = Once(batch.owner, batch.kept_key, batch.digest, number)
+    def _terms(self, live: Live, number: int) -> tuple[Once, ItemApproval, bytes]:
+        batch = live.batch
+        new = number not in live.tried and batch.progress.item(number) is not ItemState.SIGNED
+        live.tried.add(number)
+        once = Once(batch.owner, batch.kept_key, batch.digest, number, new)
         return once, ItemApproval(batch, number, self._clock), batch.item(number).digest
 
     def _begin(self, live: Live, number: int) -> None:
         live.batch.progress.begin(number)
         self._shelf.changed(live, number)
 
-    def _signed(self, live: Live, number: int, receipt: Receipt) -> None:
-        live.batch.results[number] = Result(record=receipt.record)
+    def _signed(self, live: Live, number: int, record: int) -> None:
+        live.batch.results[number] = Result(record=record)
         live.batch.progress.signed(number)
         self._shelf.changed(live, number)
 

@@ -45,6 +45,8 @@ class Live:
     """Something that does not lie in an item failed while its digests were signed."""
     must_ask: bool = False
     """The next digest has to ask the holder, so it goes alone."""
+    tried: set[int] = field(default_factory=set)
+    """Items that were begun since the batch was taken into memory; of all others the record was asked then."""
     told: float = float("-inf")
     """When an event was published last."""
 
