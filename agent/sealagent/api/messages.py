@@ -402,6 +402,7 @@ class AuthorizationOut(_Message):
     agreed: Literal["pin", "confirm", "session", "batch"] | None = Field(
         description="how the holder agreed; null where there was no need"
     )
+    batch: str | None = Field(None, description="the batch that it belongs to")
 
 
 class ReceiptOut(_Message):
