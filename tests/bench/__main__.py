@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_world import TestAuthority, World
-from bench import asking, batches, callers, documents, drivers, judging, presence, register, signing, status
+from bench import asking, batches, callers, documents, drivers, judging, presence, prompts, register, signing, status
 from bench.tables import show
 from softhsm2_fixtures import SoftHsm
 from softhsm2_fixtures.library import NOT_FOUND, find_module, find_util
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Any] = {
     "signing": signing,
     "asking": asking,
     "batches": batches,
+    "prompts": prompts,
     "callers": callers,
     "documents": documents,
     "judging": judging,
