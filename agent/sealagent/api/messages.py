@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from sealagent.pki.trust import TrustClass, TrustRole
-from sealagent.pki.trustlist import ListedState
 from sealdrivers.contract import KeyType
 
 __all__ = [
@@ -24,6 +22,7 @@ __all__ = [
     "KeyGenerateIn",
     "KeyOut",
     "KeysOut",
+    "Message",
     "ProblemOut",
     "ReceiptOut",
     "RecordOut",
@@ -40,12 +39,6 @@ __all__ = [
     "StatusOut",
     "TokenOut",
     "TokensOut",
-    "TrustListAddIn",
-    "TrustListEntriesOut",
-    "TrustListOut",
-    "TrustListRemovedOut",
-    "TrustListUpdateIn",
-    "TrustListsOut",
     "VerifyIn",
     "VerifyJsonIn",
 ]
@@ -58,18 +51,16 @@ MAX_TRUST = 256
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """A part of a request or an answer; what it does not know is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _In(_Message):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 # Requests
 
 
-class AtPositionIn(_In):
+class AtPositionIn(Message):
     """The picture on one page."""
 
     type: Literal["position"]
@@ -78,7 +69,7 @@ class AtPositionIn(_In):
     y: float = Field(description="top edge of the picture, mm from the page's top")
 
 
-class RidingIn(_In):
+class RidingIn(Message):
     """A riding seal (骑缝章): one strip of the picture on the edge of each page."""
 
     type: Literal["riding"]
@@ -87,7 +78,7 @@ class RidingIn(_In):
     at: float | None = Field(None, description="top edge of the picture, mm; default: centred on the page")
 
 
-class InvisibleIn(_In):
+class InvisibleIn(Message):
     """A signature without a picture."""
 
     type: Literal["invisible"]
@@ -96,7 +87,7 @@ class InvisibleIn(_In):
 PlacementIn = Annotated[AtPositionIn | RidingIn | InvisibleIn, Field(discriminator="type")]
 
 
-class SealDocumentIn(_In):
+class SealDocumentIn(Message):
     """Part ``request`` of ``POST /v1/documents/seal``; part ``document`` is the file."""
 
     seal: Name = Field(description="id, esID or name of the seal")
@@ -106,7 +97,7 @@ class SealDocumentIn(_In):
     document: int = Field(0, ge=0, description="which document of the package")
 
 
-class VerifyIn(_In):
+class VerifyIn(Message):
     """Part ``request`` of ``POST /v1/documents/verify``; part ``document`` is the file."""
 
     name: Name = "document"
@@ -135,7 +126,7 @@ class VerifyJsonIn(VerifyIn):
     content: Document
 
 
-class SealDigestIn(_In):
+class SealDigestIn(Message):
     """An SES_Signature over a digest the caller computed."""
 
     digest: Base64Bytes = Field(description="SM3 of the original text, 32 octets, base64")
@@ -143,7 +134,7 @@ class SealDigestIn(_In):
     name: Name | None = Field(None, description="document name, shown and recorded")
 
 
-class DigestsIn(_In):
+class DigestsIn(Message):
     """Bare signatures over digests the caller computed."""
 
     digests: tuple[Base64Bytes, ...] = Field(min_length=1)
@@ -151,7 +142,7 @@ class DigestsIn(_In):
     name: Name | None = None
 
 
-class KeyGenerateIn(_In):
+class KeyGenerateIn(Message):
     """A new key pair on a token."""
 
     token: Name = Field(description="id, serial or label of the token")
@@ -162,7 +153,7 @@ class KeyGenerateIn(_In):
     )
 
 
-class CertificateRequestIn(_In):
+class CertificateRequestIn(Message):
     """Subject of a PKCS#10 request."""
 
     subject: dict[Literal["CN", "O", "OU", "C", "ST", "L"], Annotated[str, Field(min_length=1, max_length=256)]] = (
@@ -170,44 +161,24 @@ class CertificateRequestIn(_In):
     )
 
 
-class ImportCertificateIn(_In):
+class ImportCertificateIn(Message):
     """A certificate for a key on a token."""
 
     certificate: str = Field(max_length=65536, description="PEM")
     label: Name | None = None
 
 
-class SealImportIn(_In):
+class SealImportIn(Message):
     """A seal for the local store or a token."""
 
     seal: Base64Bytes = Field(description="DER SESeal (.esl), base64")
     token: Name | None = Field(None, description="write it to this token as a data object; default: local store")
 
 
-class TrustListAddIn(_In):
-    """A trust list that is not there yet."""
-
-    list: Base64Bytes = Field(description="the signed message (DER), base64")
-    signer: str = Field(
-        pattern="^[0-9a-fA-F]{64}$",
-        description="SHA-256 of the signer's certificate, compared with what the unit publishes elsewhere",
-    )
-    new_signer: bool = Field(
-        False,
-        description="the list was here before and was removed; accept a signer that its last version did not name",
-    )
-
-
-class TrustListUpdateIn(_In):
-    """A newer version of a trust list."""
-
-    list: Base64Bytes = Field(description="the signed message (DER), base64")
-
-
 # Answers
 
 
-class PinStateOut(_Message):
+class PinStateOut(Message):
     """What is known of a PIN without spending a try."""
 
     initialized: bool
@@ -218,7 +189,7 @@ class PinStateOut(_Message):
     factory_pin: bool = Field(description="the PIN is still the one the key was delivered with: change it")
 
 
-class TokenOut(_Message):
+class TokenOut(Message):
     """A plugged-in token."""
 
     id: str
@@ -238,14 +209,14 @@ class TokenOut(_Message):
     admin_pin: PinStateOut = Field(description="of the administrator (SKF), the security officer (PKCS#11)")
 
 
-class TokensOut(_Message):
+class TokensOut(Message):
     """All plugged-in tokens."""
 
     tokens: list[TokenOut]
     faults: list[str] = Field(description="what could not be read")
 
 
-class CertificateOut(_Message):
+class CertificateOut(Message):
     """A certificate."""
 
     subject: str
@@ -256,7 +227,7 @@ class CertificateOut(_Message):
     not_after: str
 
 
-class KeyOut(_Message):
+class KeyOut(Message):
     """A signing key on a plugged-in token."""
 
     id: str
@@ -273,13 +244,13 @@ class KeyOut(_Message):
     certificate: CertificateOut | None
 
 
-class KeysOut(_Message):
+class KeysOut(Message):
     """All keys on plugged-in tokens."""
 
     keys: list[KeyOut]
 
 
-class PictureOut(_Message):
+class PictureOut(Message):
     """Form and size of a seal's picture."""
 
     type: str
@@ -287,14 +258,14 @@ class PictureOut(_Message):
     height: int = Field(description="mm")
 
 
-class ReasonOut(_Message):
+class ReasonOut(Message):
     """A failing step of a verification, or a note."""
 
     code: str
     detail: str
 
 
-class SealOut(_Message):
+class SealOut(Message):
     """A seal and whether it can be used now."""
 
     id: str
@@ -326,66 +297,14 @@ class SealOut(_Message):
     maker: CertificateOut | None
 
 
-class SealsOut(_Message):
+class SealsOut(Message):
     """All seals in reach."""
 
     seals: list[SealOut]
     faults: list[str]
 
 
-class TrustListOut(_Message):
-    """A trust list in force."""
-
-    id: str
-    region: str = Field(description="administrative-division code, six digits")
-    region_name: str
-    unit: str = Field(description="the production-management unit that publishes it")
-    sequence: int
-    issued_at: str
-    next_update: str
-    stale: bool = Field(description="its time is over: it vouches for nothing until it is updated")
-    origin: Literal["added", "configured"]
-    signer: CertificateOut
-    next_signers: tuple[str, ...] = Field(description="SHA-256 of further certificates that may sign the next version")
-    status_urls: tuple[str, ...] = Field(description="seal status services of the unit")
-    size: int = Field(description="entries")
-    roles: dict[TrustRole, int] = Field(description="entries by role; one may have several")
-    classes: dict[TrustClass, int]
-    states: dict[ListedState, int]
-
-
-class TrustListsOut(_Message):
-    """All trust lists in force."""
-
-    lists: tuple[TrustListOut, ...]
-    faults: tuple[str, ...] = Field(description="which lists do not count, and why")
-
-
-class TrustEntryOut(_Message):
-    """What a trust list says of a certificate."""
-
-    certificate: CertificateOut
-    roles: tuple[TrustRole, ...]
-    trust_class: TrustClass = Field(alias="class")
-    state: ListedState
-    since: str = Field(description="from when on the state holds")
-    ocsp: tuple[str, ...]
-    crls: tuple[str, ...]
-
-
-class TrustListEntriesOut(TrustListOut):
-    """A trust list, entry by entry."""
-
-    entries: tuple[TrustEntryOut, ...]
-
-
-class TrustListRemovedOut(_Message):
-    """A trust list that was removed."""
-
-    id: str
-
-
-class RecordedCheckpointOut(_Message):
+class RecordedCheckpointOut(Message):
     """Size and root of the record once the signature was on it."""
 
     origin: str
@@ -394,7 +313,7 @@ class RecordedCheckpointOut(_Message):
     hash: str
 
 
-class AuthorizationOut(_Message):
+class AuthorizationOut(Message):
     """What allowed a signature."""
 
     source: Literal["rule", "grant", "default", "limit"]
@@ -405,7 +324,7 @@ class AuthorizationOut(_Message):
     batch: str | None = Field(None, description="the batch that it belongs to")
 
 
-class ReceiptOut(_Message):
+class ReceiptOut(Message):
     """What a signature left in the record."""
 
     record: int
@@ -426,40 +345,40 @@ class ReceiptOut(_Message):
     timestamp: str | None = Field(description="the time that a time-stamp over the signature proves; null without one")
 
 
-class SealedDocumentOut(_Message):
+class SealedDocumentOut(Message):
     """A sealed document, where the request was JSON."""
 
     receipt: ReceiptOut
     document: str = Field(description="the sealed file, base64", json_schema_extra={"contentEncoding": "base64"})
 
 
-class SealDigestOut(_Message):
+class SealDigestOut(Message):
     """An SES_Signature."""
 
     signature: str = Field(description="DER SES_Signature, base64")
     receipt: ReceiptOut
 
 
-class DigestSignature(_Message):
+class DigestSignature(Message):
     """One bare signature."""
 
     signature: str = Field(description="base64; ECDSA and SM2 as DER")
     receipt: ReceiptOut
 
 
-class DigestsOut(_Message):
+class DigestsOut(Message):
     """Bare signatures in the order of the digests."""
 
     signatures: list[DigestSignature]
 
 
-class CertificateRequestOut(_Message):
+class CertificateRequestOut(Message):
     """A PKCS#10 request signed on the device."""
 
     request: str = Field(description="PEM")
 
 
-class SignatureOut(_Message):
+class SignatureOut(Message):
     """The verdict on one signature."""
 
     id: str
@@ -478,7 +397,7 @@ class SignatureOut(_Message):
     status: str
 
 
-class ReportOut(_Message):
+class ReportOut(Message):
     """The verdict on one file."""
 
     file: str
@@ -488,7 +407,7 @@ class ReportOut(_Message):
     signatures: list[SignatureOut]
 
 
-class RecordOut(_Message):
+class RecordOut(Message):
     """One entry of the record."""
 
     number: int
@@ -499,14 +418,14 @@ class RecordOut(_Message):
     body: dict[str, Any]
 
 
-class RecordsOut(_Message):
+class RecordsOut(Message):
     """Entries of the record, oldest first."""
 
     records: list[RecordOut]
     size: int = Field(description="entries in all")
 
 
-class CheckpointOut(_Message):
+class CheckpointOut(Message):
     """Size and root of the record's Merkle tree (RFC 9162)."""
 
     size: int
@@ -515,7 +434,7 @@ class CheckpointOut(_Message):
     text: str = Field(description="checkpoint body: origin, size, base64 root")
 
 
-class ServingModuleOut(_Message):
+class ServingModuleOut(Message):
     """A library of the vendor table that serves a key."""
 
     name: str
@@ -524,7 +443,7 @@ class ServingModuleOut(_Message):
     state: str = Field(description="not_installed, not_loaded, or the state of its module as in /v1/status")
 
 
-class DeviceOut(_Message):
+class DeviceOut(Message):
     """A known USB key that is plugged in. Its numbers prove no identity."""
 
     name: str
@@ -542,7 +461,7 @@ class DeviceOut(_Message):
     next_step_zh: str
 
 
-class PresenceOut(_Message):
+class PresenceOut(Message):
     """How USB is watched."""
 
     usb: Literal["udev events", "kernel events", "polling", "off"]
@@ -555,7 +474,7 @@ class DevicesOut(PresenceOut):
     devices: list[DeviceOut]
 
 
-class ScreenLockOut(_Message):
+class ScreenLockOut(Message):
     """Where the agent hears that tokens are to be locked with the screen, and before the machine sleeps."""
 
     system: Literal["listening", "unreachable", "off"] = Field(description="logind, on the system bus of D-Bus")
@@ -564,7 +483,7 @@ class ScreenLockOut(_Message):
     fault: str | None = Field(description="why a bus is not listened to")
 
 
-class StatusOut(_Message):
+class StatusOut(Message):
     """How the agent is."""
 
     version: str

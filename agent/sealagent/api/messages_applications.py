@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from sealagent.api.messages import Message
 from sealagent.uses import Operation
 
 __all__ = [
@@ -30,17 +31,13 @@ FormatName = Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")]
 _HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PairingIn(_Message):
+class PairingIn(Message):
     """An application that asks to be paired."""
 
     name: Name = Field(description="the name it gives itself; 1 to 64 visible characters are kept")
 
 
-class PairingOut(_Message):
+class PairingOut(Message):
     """What the application shows, and what it completes the pairing with."""
 
     id: str
@@ -50,13 +47,13 @@ class PairingOut(_Message):
     expires: str
 
 
-class SecretIn(_Message):
+class SecretIn(Message):
     """What completes a pairing."""
 
     secret: Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ApplicationOut(_Message):
+class ApplicationOut(Message):
     """A paired application."""
 
     id: str
@@ -72,26 +69,26 @@ class ApplicationOut(_Message):
     record: int | None = Field(description="entry of the record with the intent to pair it")
 
 
-class PairedOut(_Message):
+class PairedOut(Message):
     """A pairing that was completed."""
 
     application: ApplicationOut
     token: str = Field(description="for Authorization: Bearer; it is shown this once and counts for this program only")
 
 
-class ApplicationsOut(_Message):
+class ApplicationsOut(Message):
     """All applications, oldest first."""
 
     applications: list[ApplicationOut]
 
 
-class RenameIn(_Message):
+class RenameIn(Message):
     """Another name for an application."""
 
     name: Name
 
 
-class GrantIn(_Message):
+class GrantIn(Message):
     """What the holder is asked to allow an application, or to forbid it."""
 
     application: Name | None = Field(None, description="id or name; default: the one that asks")
@@ -112,7 +109,7 @@ class GrantIn(_Message):
     )
 
 
-class GrantOut(_Message):
+class GrantOut(Message):
     """A grant."""
 
     id: str
@@ -134,7 +131,7 @@ class GrantOut(_Message):
     record: int | None = Field(description="entry of the record with the intent to give it")
 
 
-class GrantsOut(_Message):
+class GrantsOut(Message):
     """Grants, oldest first."""
 
     grants: list[GrantOut]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Base64Bytes, Field, model_validator
 
-from sealagent.api.messages import MAX_PLACEMENTS, PlacementIn, ReceiptOut
+from sealagent.api.messages import MAX_PLACEMENTS, Message, PlacementIn, ReceiptOut
 from sealagent.signing.batches.machine import BatchState, ItemState
 from sealagent.signing.batches.model import APPROVAL_HOURS, MAX_ITEMS, BatchKind
 
@@ -26,11 +26,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Placements = Annotated[tuple[PlacementIn, ...], Field(min_length=1, max_length=MAX_PLACEMENTS)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class JobIn(_Model):
+class JobIn(Message):
     """Where the seal goes in a document of a batch, as it is kept."""
 
     placements: Placements
@@ -38,7 +34,7 @@ class JobIn(_Model):
     document: int = Field(0, ge=0)
 
 
-class BatchItemIn(_Model):
+class BatchItemIn(Message):
     """One item: a document (``sha256``) or a digest (``digest``)."""
 
     name: Name = Field(description="shown to the holder and recorded")
@@ -51,7 +47,7 @@ class BatchItemIn(_Model):
     document: int | None = Field(None, ge=0, description="which document of the package; default: the batch's")
 
 
-class BatchIn(_Model):
+class BatchIn(Message):
     """A list that the holder is to agree to once: documents for a seal, or digests for a key."""
 
     seal: Name | None = Field(None, description="id, esID or name: the items are documents")
@@ -78,7 +74,7 @@ class BatchIn(_Model):
         return self
 
 
-class BatchDocumentIn(_Model):
+class BatchDocumentIn(Message):
     """Part ``request`` of ``POST /v1/batches/{batch}/items/{number}/document``: all else is in the manifest."""
 
 
@@ -88,7 +84,7 @@ class BatchDocumentJsonIn(BatchDocumentIn):
     content: str = Field(description="the document, base64")
 
 
-class BatchOut(_Model):
+class BatchOut(Message):
     """A batch and how far it is."""
 
     id: str
@@ -113,13 +109,13 @@ class BatchOut(_Model):
     skipped: int
 
 
-class BatchesOut(_Model):
+class BatchesOut(Message):
     """Batches, newest first."""
 
     batches: list[BatchOut]
 
 
-class BatchItemOut(_Model):
+class BatchItemOut(Message):
     """An item and what became of it."""
 
     number: int

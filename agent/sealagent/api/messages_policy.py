@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
+from sealagent.api.messages import Message
 from sealagent.uses import Operation
 
 __all__ = ["DecisionOut", "ExplainIn", "ExplanationOut", "StepOut"]
@@ -15,11 +16,7 @@ Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Effect = Literal["allow", "ask", "deny"]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ExplainIn(_Message):
+class ExplainIn(Message):
     """A use that somebody might ask for. Nobody named: the caller itself."""
 
     operation: Operation
@@ -43,7 +40,7 @@ class ExplainIn(_Message):
         return any((self.executable, self.sha256, self.parent, self.application, self.origin))
 
 
-class DecisionOut(_Message):
+class DecisionOut(Message):
     """What is decided, and by what."""
 
     effect: Effect
@@ -52,7 +49,7 @@ class DecisionOut(_Message):
     why: str
 
 
-class StepOut(_Message):
+class StepOut(Message):
     """One rule, grant, limit or default that was looked at."""
 
     kind: Literal["rule", "grant", "limit", "default"]
@@ -63,7 +60,7 @@ class StepOut(_Message):
     per_day: int | None = Field(description="signatures a day that a rule allows")
 
 
-class ExplainedCallerOut(_Message):
+class ExplainedCallerOut(Message):
     """Who would ask; null is not known."""
 
     executable: str | None
@@ -73,7 +70,7 @@ class ExplainedCallerOut(_Message):
     origin: str | None
 
 
-class ExplainedUseOut(_Message):
+class ExplainedUseOut(Message):
     """What would be asked for."""
 
     operation: Operation
@@ -83,7 +80,7 @@ class ExplainedUseOut(_Message):
     count: int
 
 
-class ExplanationOut(_Message):
+class ExplanationOut(Message):
     """Why a request would be allowed or refused."""
 
     decision: DecisionOut

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sealagent.api import messages as m
+from sealagent.api import messages_trust as m
 from sealagent.api.answers import once
 from sealagent.api.idempotency import Answer
 from sealagent.api.routing import CALLER, Route, json_answer, json_response, read_json, services
