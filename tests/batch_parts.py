@@ -42,7 +42,8 @@ KEY = SimpleNamespace(
     info=SimpleNamespace(id="key-1", uri="pkcs11:key", label="Key", mechanisms=(), always_authenticate=False),
     token=SimpleNamespace(uri="pkcs11:token", label="Token", serial="1", login_required=True),
 )
-SEAL = SimpleNamespace(seal=SimpleNamespace(id="seal-1", es_id="ES1", name="公章"), key=KEY)
+PICTURE = SimpleNamespace(type="PNG", data=b"a picture")
+SEAL = SimpleNamespace(seal=SimpleNamespace(id="seal-1", es_id="ES1", name="公章", picture=PICTURE), key=KEY)
 
 
 def digest_of(number: int) -> bytes:

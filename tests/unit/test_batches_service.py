@@ -27,7 +27,7 @@ from batch_parts import (
     state_of,
 )
 from sealagent.callers.model import Effect, Paired
-from sealagent.consent.prompter import Consent
+from sealagent.consent.prompter import Consent, SealPicture
 from sealagent.errors import FormatError, SealAgentError
 from sealagent.signing.batches.machine import BatchState, ItemState
 from sealagent.uses import Operation
@@ -46,6 +46,7 @@ def test_the_holder_sees_the_list_once_and_exactly_that_is_sealed(stage: Stage) 
         assert asked.question == "batch"
         assert asked.occasion.operation is Operation.DOCUMENT
         assert asked.occasion.seal == "公章"
+        assert asked.occasion.picture == SealPicture("png", b"a picture")
         assert asked.occasion.items == tuple(f"{n}.ofd [{digest_of(n).hex()[:16]}]" for n in (1, 2, 3))
         assert state_of(batch) is BatchState.APPROVED
         assert await code_of(seal(opened, batch, 1, octets=2)) == "batch_item_mismatch"

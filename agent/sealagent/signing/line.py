@@ -32,7 +32,7 @@ from sealagent.status.evidence import EvidenceStore
 from sealagent.uses import Operation, Use
 from sealagent.verdict import Verdict
 
-__all__ = ["DocumentJob", "Receipt", "SealedDigest", "SigningLine"]
+__all__ = ["DocumentJob", "Receipt", "SealedDigest", "SigningLine", "picture_of"]
 
 # Refusals of a well-formed request. Malformed input is answered with its error and leaves no entry.
 _DOCUMENT_REFUSALS = frozenset({"ofd_closed", "ofd_signing_forbidden", "ofd_encrypted", "ofd_integrity_protected"})
@@ -365,10 +365,15 @@ def _occasion(
     digest: str,
     **more: Any,
 ) -> Occasion:
-    picture = SealPicture(seal.picture.type.lower(), seal.picture.data) if seal else None
+    picture = picture_of(seal) if seal else None
     return Occasion(
         caller, name, seal.name if seal else None, operation=operation, digest=digest, picture=picture, **more
     )
+
+
+def picture_of(seal: Seal) -> SealPicture:
+    """Return a seal's picture for those prompters that can show one."""
+    return SealPicture(seal.picture.type.lower(), seal.picture.data)
 
 
 def _write(prepared: Prepared, value: bytes, out: BinaryIO) -> None:

@@ -33,7 +33,7 @@ from sealagent.signing.batches.running import Runner, Signs
 from sealagent.signing.batches.shelf import Live, Shelf
 from sealagent.signing.batches.store import BatchStore
 from sealagent.signing.inventory import AvailableKey, AvailableSeal, Inventory
-from sealagent.signing.line import DocumentJob
+from sealagent.signing.line import DocumentJob, picture_of
 from sealagent.signing.mechanisms import checked_mechanism
 from sealagent.signing.owners import owner_of
 from sealagent.signing.receipts import Receipt, receipt_of
@@ -327,6 +327,7 @@ class Batches:
             operation=Operation.DOCUMENT if seal else Operation.RAW,
             kind="OFD" if seal else None,
             key=None if seal else key.info.label,
+            picture=picture_of(seal.seal) if seal else None,
             items=tuple(f"{item.name} [{item.digest.hex()[:16]}]" for item in batch.order.items),
         )
         request = ConsentRequest("batch", occasion, key.token.label, key.token.serial)
