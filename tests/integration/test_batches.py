@@ -306,10 +306,14 @@ def test_policy_says_how_many_and_whether(world: World, certificate: bytes, tmp_
         assert code_of(lambda: agent.make_digest_batch(digests(2), key=key["id"])) == "use_denied"
 
 
+MANY = 150
+"""Documents that take long enough to be interrupted."""
+
+
 def test_on_a_terminal_there_is_a_bar_and_ctrl_c_says_how_to_go_on(
     world: World, certificate: bytes, tmp_path: Path
 ) -> None:
-    files = documents(tmp_path / "in", 40)
+    files = documents(tmp_path / "in", MANY)
     shell = Shell.of(world.start())
     ours, theirs = pty.openpty()
     words = command("document", "seal", *files, "--seal", NAME, "--invisible")
@@ -320,7 +324,7 @@ def test_on_a_terminal_there_is_a_bar_and_ctrl_c_says_how_to_go_on(
     with suppress(OSError):  # the terminal is closed at the end
         while chunk := os.read(ours, 65536):
             said += chunk
-            if b"] 3/40 " in said and process.returncode is None:
+            if b"] 3/%d " % MANY in said and process.returncode is None:
                 process.send_signal(signal.SIGINT)
                 break
         while chunk := os.read(ours, 65536):
@@ -329,17 +333,17 @@ def test_on_a_terminal_there_is_a_bar_and_ctrl_c_says_how_to_go_on(
     assert process.wait(30) == 1
     text = said.decode()
     assert "\r\x1b[K[" in text
-    assert "40 documents for the seal" in text
-    assert "… 20 more" in text
+    assert f"{MANY} documents for the seal" in text
+    assert f"… {MANY - 20} more" in text
     (batch,) = json.loads(shell("batch", "list", "--json").out)
     assert f"sealagent document seal --resume {batch['id']} FILES" in text
-    assert 3 <= batch["signed"] < 40
+    assert 3 <= batch["signed"] < MANY
     done = shell("document", "seal", "--resume", batch["id"], *files)
     assert done.status == 0, done.err
     assert done.out.count("sealed before") >= 3
-    assert shell("batch", "list").out.splitlines()[1].split()[2:6] == ["done", "40", "0", "40"]
+    assert shell("batch", "list").out.splitlines()[1].split()[2:6] == ["done", str(MANY), "0", str(MANY)]
     shown = shell("batch", "show", batch["id"]).out
-    assert f"{batch['id']}: done; 40 of 40 signed, 0 failed" in shown
+    assert f"{batch['id']}: done; {MANY} of {MANY} signed, 0 failed" in shown
     assert shell("batch", "cancel", batch["id"]).status == 1
     assert shell("batch", "show", batch["id"], LANG="zh_CN.UTF-8").out.startswith(f"{batch['id']}: 完成")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import World
+from agent_world import ALLOW_ALL, World
 from cli_parts import Done, Shell, command, has_no_control
 
 NAME = "测试单位公章"
@@ -165,11 +165,13 @@ def test_options_of_daemon_run(world: World, vectors: Path) -> None:
     pin = world.directory / "by-fd"
     pin.write_text(world.token.user_pin)
     shell = Shell(world.directory, world.directory / "run" / "agent.sock")
+    policy = world.directory / "policy.toml"
+    policy.write_text(ALLOW_ALL)
     with pin.open("rb") as secret:
         process = subprocess.Popen(
             [
                 *command("daemon", "run", "--module", world.token.module, "--trust", world.root_file),
-                *("--pin-fd", str(secret.fileno())),
+                *("--pin-fd", str(secret.fileno()), "--policy", policy),
             ],
             env=shell.environment(SEALAGENT_STATE_DIR=str(world.directory / "state")),
             pass_fds=[secret.fileno()],
