@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+LONGEST_FIRST = (
+    *("testbed", "prompt_x11", "prompt_x11_own", "probe_skf", "maker_cli", "probe_pkcs11", "daemon_life"),
+    *("status_signing", "maker_serve", "loopback_chromium", "host_workers", "prompt_consent", "demo", "presence_usb"),
+    *("browser_host", "maker_making", "applications", "smart_card", "endurance", "pinentry", "daemon_faults"),
+    *("browser_extension", "testbed_services", "probe_cli", "prompt_terminal", "maker_devices"),
+)
+"""Files of integration tests that take longest. They are handed out first: one that is begun last would have the other
+processes wait for it at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long files first; all others keep their order."""
+    turn = {f"test_{name}.py": number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: turn.get(item.path.name, len(turn)))
+
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
