@@ -122,6 +122,14 @@ DEVICES: dict[str, Problem] = {
         "请重新发起请求，并再次输入 PIN 码。",
         Exit.PIN,
     ),
+    "asked_too_often": Problem(
+        429,
+        "The holder refused this program again and again",
+        "持有人已多次拒绝该程序",
+        "Wait a minute before asking again; look at the record for what was refused, and revoke what you do not know.",
+        "请等待一分钟后再试；可在记录中查看被拒绝的请求，并撤销不认识的应用。",
+        Exit.REFUSED,
+    ),
     "consent_unavailable": Problem(
         403,
         "Nobody can be asked for consent",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from line_parts import Holder
 from sealagent.callers.peer import Caller
-from sealagent.consent.prompter import Consent, Occasion, PinRequest
+from sealagent.consent.prompter import Consent, ConsentRequest, Occasion, PinRequest
 from sealagent.consent.source import FilePinSource
 from sealagent.errors import SealAgentError
 from sealagent.events import Event
+from sealagent.signing.prompts import Patience
 from sealagent.signing.unlock import Unlocked
 from sealdrivers.contract import TokenInfo
 from sealdrivers.errors import LoginRequired, PinIncorrect, WorkerTimeout
@@ -399,3 +401,45 @@ def test_a_prompters_own_time_limit_is_no_end_of_the_agent() -> None:
             await bench.use(caller(0))
 
     scene(work)
+
+
+def test_a_program_that_was_refused_again_and_again_is_not_put_before_the_holder() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.holder.agrees = Consent.NO
+        pushy, other = caller(1), caller(2, application="a")
+        question = ConsentRequest("use", Occasion(pushy))
+        for _ in range(5):
+            assert await bench.unlocker.confirm(question) is Consent.NO
+        for _ in range(3):
+            with pytest.raises(SealAgentError) as caught:
+                await bench.unlocker.confirm(question)
+            assert caught.value.code == "asked_too_often"
+            with pytest.raises(SealAgentError) as caught:
+                await bench.use(pushy)  # nor for a PIN
+            assert caught.value.code == "asked_too_often"
+        assert (len(bench.holder.consents), len(bench.holder.asked)) == (5, 0)
+        with pytest.raises(SealAgentError) as caught:
+            await bench.unlocker.confirm(ConsentRequest("use", Occasion(replace(pushy, pid=99, started=99))))
+        assert caught.value.code == "asked_too_often"  # started anew it is the same program
+        assert (await bench.use(other)).by == "pin"
+        assert await bench.unlocker.confirm(ConsentRequest("use", Occasion(None))) is Consent.NO
+
+    scene(work)
+
+
+def test_patience_comes_back_with_time_and_not_with_a_yes() -> None:
+    now = 0.0
+    patience = Patience(lambda: now)
+    pushy = caller(1)
+    for _ in range(5):
+        patience.require(pushy)
+        patience.lose(pushy)
+        now += 10
+    with pytest.raises(SealAgentError):
+        patience.require(pushy)
+    now = 60.1  # the first of them is over
+    patience.require(pushy)
+    for number in range(5000):
+        patience.lose(replace(pushy, executable=f"/bin/{number}"))
+    assert len(patience._refusals) <= 1024

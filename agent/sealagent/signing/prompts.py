@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -12,9 +13,18 @@ from sealagent.callers.peer import Caller
 from sealagent.consent.prompter import RequestingProgram
 from sealagent.errors import SealAgentError
 
-__all__ = ["Gone", "Prompts", "asking_nobody"]
+__all__ = ["Gone", "Patience", "Prompts", "asking_nobody"]
 
 log = logging.getLogger(__name__)
+
+MAX_REFUSALS = 5
+"""Refusals, closed windows and prompts nobody answered, after which a program is not put before the holder any more."""
+REFUSAL_SECONDS = 60.0
+"""Seconds that a refusal counts."""
+MAX_CALLERS = 1024
+"""Programs whose refusals are remembered."""
+
+_REFUSED = frozenset({"pin_cancelled", "prompt_timeout", "consent_refused"})
 
 Gone = Callable[[Caller], Awaitable[None]]
 """Returns when a caller's process has ended."""
@@ -41,6 +51,48 @@ def asking_nobody() -> Iterator[None]:
         _may_ask.reset(before)
 
 
+class Patience:
+    """How often a caller may have the holder asked who refuses.
+
+    A program that asks again and again until somebody agrees must not win. A yes does not restore it: a program could
+    ask for something harmless in between.
+
+    :param now: seconds, of any origin.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._refusals: dict[str, list[float]] = {}
+
+    def require(self, caller: RequestingProgram | None) -> None:
+        """Have a caller be one that may ask. :raises SealAgentError: ``asked_too_often``."""
+        if caller is not None and len(self._recent(_who(caller))) >= MAX_REFUSALS:
+            message = f"the holder refused this program {MAX_REFUSALS} times within {REFUSAL_SECONDS:.0f} s"
+            raise SealAgentError("asked_too_often", message, wait_seconds=REFUSAL_SECONDS)
+
+    def lose(self, caller: RequestingProgram | None) -> None:
+        """Take note of a refusal."""
+        if caller is None:
+            return
+        who = _who(caller)
+        recent = [*self._recent(who), self._now()][-MAX_REFUSALS:]
+        self._refusals.pop(who, None)
+        while len(self._refusals) >= MAX_CALLERS:
+            self._refusals.pop(next(iter(self._refusals)))
+        self._refusals[who] = recent
+
+    def _recent(self, who: str) -> list[float]:
+        since = self._now() - REFUSAL_SECONDS
+        return [moment for moment in self._refusals.get(who, ()) if moment > since]
+
+
+def _who(caller: RequestingProgram) -> str:
+    """Name a caller so that it is the same after it was started anew."""
+    if isinstance(caller, Caller) and caller.application is not None:
+        return caller.application.id
+    return f"{caller.origin or ''} {caller.executable or caller.pid}"
+
+
 class Prompts:
     """The prompts that are open.
 
@@ -48,9 +100,14 @@ class Prompts:
     """
 
     def __init__(self, gone: Gone = _never) -> None:
+        self._patience = Patience()
         self._gone = gone
         self._open: set[asyncio.Timeout] = set()
         self._closed = False
+
+    def refused(self, caller: RequestingProgram | None) -> None:
+        """Take note that the holder did not agree to what a caller asked for."""
+        self._patience.lose(caller)
 
     def close(self) -> None:
         """End every prompt, and let none begin."""
@@ -63,12 +120,14 @@ class Prompts:
         """Run a block that waits for the holder.
 
         :raises SealAgentError: ``agent_stopping``: the agent ends; ``caller_gone``: nobody waits for the answer;
-            ``prompt_not_now``: whoever does this promised to ask nobody (:func:`asking_nobody`).
+            ``prompt_not_now``: whoever does this promised to ask nobody (:func:`asking_nobody`); ``asked_too_often``:
+            the holder refused this caller again and again.
         """
         if not _may_ask.get():
             raise SealAgentError("prompt_not_now", "the holder would have to be asked, which one at a time may do")
         if self._closed:
             raise _stopping()
+        self._patience.require(caller)
         watching: asyncio.Task[None] | None = None
         left = False
         limit = asyncio.timeout(None)
@@ -94,6 +153,10 @@ class Prompts:
                     self._open.discard(limit)
                     if watching is not None:
                         watching.cancel()
+        except SealAgentError as error:
+            if error.code in _REFUSED:
+                self.refused(caller)
+            raise
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -161,8 +161,12 @@ class Unlocker:
 
         :raises SealAgentError: ``caller_gone``, ``agent_stopping``, and those of :meth:`Prompter.confirm`.
         """
-        async with self._prompts.open(request.occasion.caller):
-            return await self._prompter.confirm(request)
+        caller = request.occasion.caller
+        async with self._prompts.open(caller):
+            consent = await self._prompter.confirm(request)
+        if consent is Consent.NO:
+            self._prompts.refused(caller)
+        return consent
 
     @asynccontextmanager
     async def unlocked(

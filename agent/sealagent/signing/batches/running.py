@@ -44,7 +44,7 @@ STOPPING = frozenset(
     {
         *("pin_incorrect", "pin_locked", "pin_last_try", "pin_rejected", "pin_cancelled", "pin_length"),
         *("pin_source_refused", "prompt_unavailable", "prompt_failed", "prompt_timeout"),
-        *("consent_refused", "consent_unavailable"),
+        *("consent_refused", "consent_unavailable", "asked_too_often"),
     }
 )
 """Errors that stop a batch until it is resumed: one wrong PIN must not become two, nor a refusal another question."""
