@@ -317,6 +317,7 @@ def test_on_a_terminal_there_is_a_bar_and_ctrl_c_says_how_to_go_on(
     shell = Shell.of(world.start())
     ours, theirs = pty.openpty()
     words = command("document", "seal", *files, "--seal", NAME, "--invisible")
+    words = ["env", "--default-signal=INT", *words]  # ignored where the tests themselves run in the background
     environment = shell.environment()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, env=environment, start_new_session=True)
     os.close(theirs)

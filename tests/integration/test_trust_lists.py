@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from agent_world import Daemon, TestAuthority, World, in_background, until
 from cli_parts import Shell, command, has_no_control
 from sample_seals import identity
-from sealagent.api import messages
+from sealagent.api import messages_trust as messages
 from sealagent.client import Agent, AgentError, invisible
 from sealagent.pki.trustlist import ListedCertificate
 from softhsm2_fixtures import SoftHsm
