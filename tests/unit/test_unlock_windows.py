@@ -202,7 +202,7 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindowMachine = WindowMachine.TestCase
-TestWindowMachine.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestWindowMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 
 
 def test_windows_beyond_the_limit_end_the_oldest_first() -> None:
