@@ -293,9 +293,7 @@ def gone(bed: TestBed) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("number", "started"), [(signal.SIGKILL, "workshop"), (signal.SIGTERM, "services"), (signal.SIGINT, "services")]
-)
+@pytest.mark.parametrize(("number", "started"), [(signal.SIGKILL, "workshop"), (signal.SIGTERM, "services")])
 def test_half_way_nothing_is_left_running_and_down_removes_it(
     bed: TestBed, number: signal.Signals, started: str
 ) -> None:
