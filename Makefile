@@ -20,7 +20,7 @@ demo: setup ## a token, a CA, a seal; seal, verify, tamper (DOC=path.ofd: yours;
 	@PYTHONPATH=tests:scripts $(BIN)/python -m demo.main $${DOC:+"$$DOC"}
 
 test: lint ## everything CI checks: style, types, imports, then all tests
-	@$(BIN)/python -m pytest -q --durations=10 --ignore=tests/bench -n 5 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q --durations=10 --ignore=tests/bench -n 4 --dist loadfile --no-loadscope-reorder
 
 bench: setup ## the figures of the README, measured side by side
 	@PYTHONPATH=tests:scripts $(BIN)/python -m bench
