@@ -26,8 +26,8 @@ class Event:
     name: str
     """``usb_inserted``, ``usb_removed``, ``token_inserted``, ``token_removed``, ``token_unlocked``, ``factory_pin``
     (unlocked with a PIN that should be changed), ``token_locked``, ``machine_sleeps`` (is about to), ``machine_slept``
-    (it did), ``screen_locked``, ``pin_asked``, ``signed``, ``refused``, ``failed``, ``trust_changed``, ``batch``,
-    ``progress`` or ``lost``."""
+    (it did), ``screen_locked``, ``pin_asked``, ``consent_asked``, ``signed``, ``refused``, ``failed``,
+    ``trust_changed``, ``batch``, ``progress`` or ``lost``."""
     data: dict[str, Any] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caller_parts import PYTHON, connected
-from sealagent.callers.decide import NoGrants, decide, decider, explain
+from sealagent.callers.decide import decide, decider, explain
 from sealagent.callers.grants import mismatch
 from sealagent.callers.model import Effect, Grant, Paired
 from sealagent.callers.peer import Caller, peer_of
@@ -78,9 +78,9 @@ def test_order() -> None:
 
 def test_first_of_several_is_named_and_its_count_goes_along() -> None:
     two = policy({**ALLOW, "per_day": 5}, {**ALLOW, "per_day": 7})
-    decision = decide(two, NoGrants(), UNPAIRED, USE, NOW)
+    decision = decide(two, Book(), UNPAIRED, USE, NOW)
     assert (decision.name, decision.per_day, decision.source) == ("allow 0", 5, "rule")
-    assert decide(policy(), NoGrants(), UNPAIRED, USE, NOW).per_day is None
+    assert decide(policy(), Book(), UNPAIRED, USE, NOW).per_day is None
 
 
 @pytest.mark.parametrize("operation", list(Operation))
@@ -90,12 +90,12 @@ def test_first_of_several_is_named_and_its_count_goes_along() -> None:
 def test_blind_needs_pairing(operation: Operation, paired: bool, demanded: bool, default: Effect) -> None:
     use = Use(operation, KEYS[0], "t")
     rules = policy(limits={"blind_needs_pairing": demanded}, defaults={operation.value: default.value})
-    decision = decide(rules, NoGrants(), PAIRED if paired else UNPAIRED, use, NOW)
+    decision = decide(rules, Book(), PAIRED if paired else UNPAIRED, use, NOW)
     if operation.blind and demanded and not paired:
         assert (decision.effect, decision.source, decision.name) == (Effect.DENY, "limit", "blind_needs_pairing")
     else:
         assert (decision.effect, decision.source, decision.name) == (default, "default", operation.value)
-    allowed = decide(policy(ALLOW), NoGrants(), UNPAIRED, use, NOW)  # the administrator says so by name
+    allowed = decide(policy(ALLOW), Book(), UNPAIRED, use, NOW)  # the administrator says so by name
     assert allowed.effect is Effect.ALLOW
 
 
@@ -133,8 +133,8 @@ def test_explanation_names_everything() -> None:
 def test_local_time_is_that_of_the_zone() -> None:
     rules = policy(DENY | {"hours": "20:00-21:00", "days": ["sat"]})
     for zone, effect in ((timezone(timedelta(hours=8)), Effect.DENY), (UTC, Effect.ASK)):
-        assert decide(rules, NoGrants(), PAIRED, USE, NOW, zone).effect is effect
-        assert explain(rules, NoGrants(), PAIRED, USE, NOW, zone).decision.effect is effect
+        assert decide(rules, Book(), PAIRED, USE, NOW, zone).effect is effect
+        assert explain(rules, Book(), PAIRED, USE, NOW, zone).decision.effect is effect
 
 
 def test_decided_again_beside_the_driver_call(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ os.execv(sys.argv[2], [sys.argv[2], "-c", f"echo x >&{s.fileno()}; read line <&{
     in_force = [policy(ALLOW)]
     with connected(tmp_path, Path(PYTHON), code, [shell]) as (connection, child):
         caller = peer_of(connection)
-        decided = decider(lambda: in_force[-1], NoGrants())
+        decided = decider(lambda: in_force[-1], Book())
         assert decided(caller, USE, NOW).effect is Effect.ALLOW
         in_force.append(policy(ALLOW, DENY))
         assert decided(caller, USE, NOW).effect is Effect.DENY
@@ -300,4 +300,4 @@ def test_the_order_of_the_file_does_not_matter(
     rules: list[dict[str, Any]], others: Any, caller: Caller, use: Use, now: datetime
 ) -> None:
     one, other = policy(*rules, **others), policy(*reversed(rules), **others)
-    assert decide(one, NoGrants(), caller, use, now).effect is decide(other, NoGrants(), caller, use, now).effect
+    assert decide(one, Book(), caller, use, now).effect is decide(other, Book(), caller, use, now).effect

@@ -419,6 +419,7 @@ def test_a_program_that_was_refused_again_and_again_is_not_put_before_the_holder
                 await bench.use(pushy)  # nor for a PIN
             assert caught.value.code == "asked_too_often"
         assert (len(bench.holder.consents), len(bench.holder.asked)) == (5, 0)
+        assert [event.data for event in bench.events if event.name == "consent_asked"] == [{"question": "use"}] * 5
         with pytest.raises(SealAgentError) as caught:
             await bench.unlocker.confirm(ConsentRequest("use", Occasion(replace(pushy, pid=99, started=99))))
         assert caught.value.code == "asked_too_often"  # started anew it is the same program

@@ -17,7 +17,7 @@ from sealagent.callers.peer import Caller, recheck
 from sealagent.callers.policy import Policy, Rule
 from sealagent.uses import Use
 
-__all__ = ["Book", "ExplainedBook", "Explanation", "NoGrants", "Step", "decide", "decider", "explain"]
+__all__ = ["Book", "ExplainedBook", "Explanation", "Step", "decide", "decider", "explain"]
 
 
 class Book(Protocol):
@@ -32,18 +32,6 @@ class ExplainedBook(Book, Protocol):
 
     def considered(self, caller: Caller) -> Sequence[Grant]:
         """Return all grants of a caller."""
-
-
-class NoGrants:
-    """A book without grants."""
-
-    def matching(self, caller: Caller, use: Use, now: datetime) -> Sequence[Grant]:
-        """Return nothing."""
-        return ()
-
-    def considered(self, caller: Caller) -> Sequence[Grant]:
-        """Return nothing."""
-        return ()
 
 
 @dataclass(frozen=True, slots=True)

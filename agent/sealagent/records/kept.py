@@ -7,15 +7,14 @@ convenience with an end (:data:`KEPT_DAYS`, :data:`MAX_KEPT`); they are no part 
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from sealagent.errors import FormatError, LimitExceeded
-from sealagent.records.entry import JSON, MAX_BODY, Entry
+from sealagent.records.entry import Entry
 
 __all__ = ["KEPT_DAYS", "MAX_KEPT", "MAX_VALUE", "Kept", "KeptName", "KeptValue"]
 
@@ -49,22 +48,21 @@ faster than new ones come, and no commit is held up by a great many at once."""
 SCHEMA = """
 CREATE TABLE kept (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, owner TEXT NOT NULL, key TEXT NOT NULL,
                    item INTEGER NOT NULL, request BLOB NOT NULL, intent INTEGER NOT NULL, outcome INTEGER NOT NULL,
-                   leaf BLOB NOT NULL, moment TEXT NOT NULL, kind TEXT NOT NULL, receipt TEXT NOT NULL,
-                   value BLOB NOT NULL) STRICT;
+                   kind TEXT NOT NULL, value BLOB NOT NULL) STRICT;
 CREATE UNIQUE INDEX kept_name ON kept (owner, key, item);
 CREATE TABLE kept_size (one INTEGER PRIMARY KEY CHECK (one = 1), octets INTEGER NOT NULL) STRICT;
 INSERT INTO kept_size VALUES (1, 0);
 CREATE TRIGGER kept_comes AFTER INSERT ON kept BEGIN UPDATE kept_size SET octets = octets + length(new.value); END;
 CREATE TRIGGER kept_goes AFTER DELETE ON kept BEGIN UPDATE kept_size SET octets = octets - length(old.value); END;
 """
-"""``time`` is in seconds since 1970 and ``moment`` the text of the outcome's entry; ``id`` rises with time."""
+"""``time`` is in seconds since 1970; ``id`` rises with time."""
 
 _INSERT = (
-    "INSERT INTO kept (time, owner, key, item, request, intent, outcome, leaf, moment, kind, receipt, value) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO kept (time, owner, key, item, request, intent, outcome, kind, value) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 LIST = (
-    "SELECT owner, key, item, request, intent, outcome, leaf, moment, kind, receipt, value FROM kept "
+    "SELECT owner, key, item, request, intent, outcome, kind, value FROM kept "
     "WHERE owner = ? AND key = ? AND item >= ? AND time >= ? ORDER BY item LIMIT ?"
 )
 
@@ -88,19 +86,16 @@ class Kept:
     """What ``value`` is; named by whoever reads it again."""
     value: bytes = field(repr=False)
     """The signature, octets."""
-    receipt: Mapping[str, JSON] = field(default_factory=dict)
-    """What the receipt says beside number, time and hash of the entries, which are added when it is read."""
 
     @property
     def name(self) -> KeptName:
         """What it is found by."""
         return self.owner, self.key, self.item
 
-    def checked(self) -> str:
-        """Return the receipt as JSON.
+    def check(self) -> None:
+        """Have it be one that can be kept.
 
-        :raises FormatError: ``record_body_invalid``: a member is none that can be kept.
-        :raises LimitExceeded: ``record_body_too_large``: value or receipt.
+        :raises FormatError: ``record_body_invalid``. :raises LimitExceeded: ``record_body_too_large``.
         """
         texts = ((self.owner, MAX_OWNER), (self.key, MAX_KEY), (self.kind, MAX_KIND))
         if not all(1 <= len(text) <= most and text.isascii() and text.isprintable() for text, most in texts):
@@ -109,16 +104,8 @@ class Kept:
             )
         if not 0 <= self.item <= MAX_ITEM or len(self.request) != REQUEST_LENGTH:
             raise FormatError("record_body_invalid", "item or request of a kept value is malformed")
-        try:
-            receipt = json.dumps(self.receipt, ensure_ascii=False, separators=(",", ":"))
-            octets = len(receipt.encode())
-        except (TypeError, ValueError, RecursionError):
-            raise FormatError("record_body_invalid", "the receipt of a kept value is no JSON") from None
-        if octets > MAX_BODY:
-            raise LimitExceeded("record_body_too_large", f"a kept receipt is over {MAX_BODY} octets", limit=MAX_BODY)
         if len(self.value) > MAX_VALUE:
             raise LimitExceeded("record_body_too_large", f"a kept value is over {MAX_VALUE} octets", limit=MAX_VALUE)
-        return receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,33 +120,15 @@ class KeptValue:
     intent: int
     outcome: int
     """Number of the ``signed`` entry."""
-    time: str
-    """Time of that entry (RFC 3339, UTC, microseconds)."""
-    entry_hash: str
-    """Leaf hash of that entry, hexadecimal."""
-    facts: Mapping[str, JSON]
-    """The receipt as it was given to :class:`Kept`."""
-
-    @property
-    def receipt(self) -> dict[str, JSON]:
-        """The receipt with number, time and hash of the entries."""
-        entries: dict[str, JSON] = {
-            "record": self.outcome,
-            "intent": self.intent,
-            "time": self.time,
-            "entry_hash": self.entry_hash,
-        }
-        return {**entries, **self.facts}
 
 
 KeptRow = tuple[Any, ...]
 
 
-def row_of(kept: Kept, receipt: str, entry: Entry, intent: int, leaf: bytes) -> KeptRow:
+def row_of(kept: Kept, entry: Entry, intent: int) -> KeptRow:
     """Return the row of a value and the entry that it is written with."""
-    seconds = int(entry.time.timestamp())
-    facts = (kept.request, intent, entry.number, leaf, entry.time_text, kept.kind, receipt, kept.value)
-    return (seconds, kept.owner, kept.key, kept.item, *facts)
+    facts = (kept.request, intent, entry.number, kept.kind, kept.value)
+    return (int(entry.time.timestamp()), kept.owner, kept.key, kept.item, *facts)
 
 
 def write_kept(database: sqlite3.Connection, rows: Sequence[KeptRow]) -> None:
@@ -190,8 +159,7 @@ def oldest_second(now: datetime) -> int:
 
 def value_of(row: Sequence[Any]) -> KeptValue:
     """Read a row of :data:`LIST`. :raises ValueError: it is damaged."""
-    item, request, intent, outcome, leaf, moment, kind, receipt, value = row[2:]
-    facts = json.loads(receipt)
-    if not isinstance(facts, dict) or len(request) != REQUEST_LENGTH:
+    item, request, intent, outcome, kind, value = row[2:]
+    if len(request) != REQUEST_LENGTH:
         raise ValueError("a kept value is damaged")
-    return KeptValue(item, request, kind, value, intent, outcome, moment, leaf.hex(), cast(dict[str, JSON], facts))
+    return KeptValue(item, request, kind, value, intent, outcome)

@@ -42,8 +42,8 @@ class _Pending:
     body: bytes
     intent: int | None
     future: asyncio.Future[Entry]
-    keep: tuple[Kept, str] | None = None
-    """What is kept with it, and its receipt as JSON."""
+    keep: Kept | None = None
+    """What is kept with it."""
 
 
 _Outcome = tuple["asyncio.Future[Entry]", Entry | SealAgentError]
@@ -113,12 +113,13 @@ class Ledger:
         octets, intent = encode_body(kind, body)
         if keep is not None and kind is not EntryKind.SIGNED:
             raise FormatError("record_body_invalid", f"nothing is kept with an entry of the kind {kind.value}")
-        keeping = (keep, keep.checked()) if keep is not None else None
+        if keep is not None:
+            keep.check()
         future: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         with self._gate:
             if self._closed:
                 raise SealAgentError("record_failed", "the record is closed")
-            self._gathered.append(_Pending(kind, octets, intent, future, keeping))
+            self._gathered.append(_Pending(kind, octets, intent, future, keep))
             if len(self._gathered) == 1:
                 # What one turn of the loop submits reaches the writer together, not one by one.
                 future.get_loop().call_soon(self._flush)
@@ -248,11 +249,11 @@ class Ledger:
         rows: list[Row] = []
         kept: list[KeptRow] = []
         outcomes: list[_Outcome] = []
-        taken = self._store.kept_already(pending.keep[0].name for pending in group if pending.keep)
+        taken = self._store.kept_already(pending.keep.name for pending in group if pending.keep)
         for pending in group:
             keep = pending.keep
-            if keep is not None and keep[0].name in taken:
-                outcomes.append((pending.future, _kept_already(keep[0].name)))
+            if keep is not None and keep.name in taken:
+                outcomes.append((pending.future, _kept_already(keep.name)))
                 continue
             if (intent := pending.intent) is not None:
                 if intent in closed or (intent not in self._open and intent not in opened):
@@ -266,8 +267,8 @@ class Ledger:
             last = leaf.hex()
             if keep is not None:
                 assert intent is not None  # it is a ``signed`` entry
-                kept.append(row_of(*keep, entry, intent, leaf))
-                taken.add(keep[0].name)
+                kept.append(row_of(keep, entry, intent))
+                taken.add(keep.name)
             if pending.kind is EntryKind.INTENT:
                 opened.add(number)
             outcomes.append((pending.future, entry))

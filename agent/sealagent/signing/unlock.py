@@ -163,6 +163,7 @@ class Unlocker:
         """
         caller = request.occasion.caller
         async with self._prompts.open(caller):
+            self._publish(Event("consent_asked", {"question": request.question}))
             consent = await self._prompter.confirm(request)
         if consent is Consent.NO:
             self._prompts.refused(caller)
